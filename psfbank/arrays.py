@@ -1,0 +1,61 @@
+"""Array types, and the guards that every domain type applies to its arrays."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+FloatArray = npt.NDArray[np.floating[Any]]
+IntArray = npt.NDArray[np.integer[Any]]
+BoolArray = npt.NDArray[np.bool_]
+
+
+def frozen(values: npt.ArrayLike, dtype: npt.DTypeLike, name: str, shape: str) -> npt.NDArray[Any]:
+    """Copy `values` into a read-only array of the wanted rank.
+
+    Parameters
+    ----------
+    values : array_like
+    dtype : dtype
+        Type of the copy.
+    name : str
+        Name used in the message.
+    shape : str
+        The shape in words, "C,Ty,Tx,K,K"; its length fixes the rank.
+
+    Returns
+    -------
+    ndarray
+        C-contiguous and read-only.
+
+    Raises
+    ------
+    ValueError
+        When the rank differs.
+    """
+    array = np.array(values, dtype=dtype, order="C")
+    rank = len(shape.split(","))
+    if array.ndim != rank:
+        raise ValueError(f"`{name}` must have shape ({shape}), got {array.shape}")
+    array.flags.writeable = False
+    return array
+
+
+def require_shape(array: npt.NDArray[Any], name: str, shape: tuple[int, ...]) -> None:
+    """Raise ValueError unless `array` has exactly this shape."""
+    if array.shape != shape:
+        raise ValueError(f"`{name}` must have shape {shape}, got {array.shape}")
+
+
+def require_finite(array: npt.NDArray[Any], name: str) -> None:
+    """Raise ValueError when `array` holds a NaN or an infinity."""
+    if not np.all(np.isfinite(array)):
+        raise ValueError(f"`{name}` holds {int(np.sum(~np.isfinite(array)))} values that are not finite")
+
+
+def require_increasing(array: npt.NDArray[Any], name: str) -> None:
+    """Raise ValueError unless a 1-D array increases strictly."""
+    if array.size == 0 or not np.all(np.diff(array) > 0):
+        raise ValueError(f"`{name}` must increase strictly and hold at least one value")

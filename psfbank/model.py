@@ -1,0 +1,361 @@
+"""What is known about a camera, as frozen dataclasses: validation and lookup, no estimation.
+
+Shapes use C channels, Ty x Tx tiles, K odd kernel width, J Zernike terms, N observations, V views of M target points.
+Arrays are copied and made read-only. Conventions are those of `psfbank.__doc__`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from psfbank import distortion as _distortion
+from psfbank import field as _field
+from psfbank.arrays import BoolArray, FloatArray, IntArray, frozen, require_finite, require_increasing, require_shape
+from psfbank.errors import MissingPartError
+
+UNIT_SUM_TOLERANCE = 1e-5  # of a float32 kernel
+CFA_PATTERNS = ("RGGB", "BGGR", "GRBG", "GBRG", "mono", "RGB")
+
+
+def channel_index(channels: tuple[str, ...], channel: str) -> int:
+    """Position of a channel; the only channel of a monochrome camera answers to every name."""
+    if len(channels) == 1:
+        return 0
+    if channel not in channels:
+        raise ValueError(f"no channel {channel!r}; there are {', '.join(channels)}")
+    return channels.index(channel)
+
+
+@dataclass(frozen=True)
+class Camera:
+    """One physical camera: `size_px` is (H, W), `cfa` the colours of the top-left 2 x 2 sites, or "mono", or "RGB"."""
+
+    maker: str
+    model: str
+    size_px: tuple[int, int]
+    cfa: str = "RGGB"
+    serial: str = ""
+    lens: str = ""
+    pitch_um: float = float("nan")
+
+    def __post_init__(self) -> None:
+        if self.cfa not in CFA_PATTERNS:
+            raise ValueError(f"`cfa` must be one of {', '.join(CFA_PATTERNS)}, got {self.cfa!r}")
+        if len(self.size_px) != 2 or min(self.size_px) < 1:
+            raise ValueError(f"`size_px` must be (H, W), both positive, got {self.size_px}")
+
+    @property
+    def channels(self) -> tuple[str, ...]:
+        """("R", "G", "B"), or ("Y",) of a monochrome sensor."""
+        return ("Y",) if self.cfa == "mono" else ("R", "G", "B")
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What can be turned on a camera; NaN where unknown."""
+
+    focal_mm: float = float("nan")
+    f_number: float = float("nan")
+    focus_m: float = float("nan")
+    iso: float = float("nan")
+
+    def known(self) -> dict[str, float]:
+        """Only the values that are not NaN."""
+        return {k: v for k, v in self.__dict__.items() if not np.isnan(v)}
+
+
+@dataclass(frozen=True, eq=False)
+class Capture:
+    """One linear picture: black is 0, white 1; (H, W) mosaic or mono, or (H, W, C)."""
+
+    pixels: FloatArray
+    saturated: BoolArray
+    name: str
+    sha256: str
+    exposure_s: float = float("nan")
+    setting: Setting = Setting()
+
+    def __post_init__(self) -> None:
+        pixels = np.asarray(self.pixels)
+        if pixels.ndim not in (2, 3):
+            raise ValueError(f"`pixels` must be (H, W) or (H, W, C), got {pixels.shape}")
+        object.__setattr__(self, "pixels", frozen(pixels, np.float32, "pixels", ",".join("HWC"[: pixels.ndim])))
+        object.__setattr__(self, "saturated", frozen(self.saturated, bool, "saturated", "H,W"))
+        require_shape(self.saturated, "saturated", pixels.shape[:2])
+
+
+@dataclass(frozen=True, eq=False)
+class Points:
+    """N point images cut from mosaics; sites of other colours have infinite variance.
+
+    `patch` and `variance` are (N, P, P) in units of white = 1, P odd; `corner_px` (N, 2) is the (x, y) of each patch's
+    top-left pixel, `xy_px` (N, 2) the position of the image's centroid, `view` (N,) the capture's number.
+    """
+
+    xy_px: FloatArray
+    channel: IntArray
+    patch: FloatArray
+    variance: FloatArray
+    corner_px: IntArray
+    view: IntArray
+    flags: IntArray
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "xy_px", frozen(self.xy_px, np.float64, "xy_px", "N,2"))
+        object.__setattr__(self, "channel", frozen(self.channel, np.int64, "channel", "N"))
+        object.__setattr__(self, "patch", frozen(self.patch, np.float64, "patch", "N,P,P"))
+        object.__setattr__(self, "variance", frozen(self.variance, np.float64, "variance", "N,P,P"))
+        object.__setattr__(self, "corner_px", frozen(self.corner_px, np.int64, "corner_px", "N,2"))
+        object.__setattr__(self, "view", frozen(self.view, np.int64, "view", "N"))
+        object.__setattr__(self, "flags", frozen(self.flags, np.int64, "flags", "N"))
+        for name in ("channel", "patch", "variance", "corner_px", "view", "flags"):
+            if len(getattr(self, name)) != len(self.xy_px):
+                raise ValueError(f"`{name}` must hold {len(self.xy_px)} observations, got {len(getattr(self, name))}")
+
+    def __len__(self) -> int:
+        return len(self.xy_px)
+
+    def take(self, which: npt.NDArray[Any]) -> Points:
+        """Select the observations at an index or mask array."""
+        return Points(*(getattr(self, name)[which] for name in self.__dataclass_fields__))
+
+
+@dataclass(frozen=True, eq=False)
+class Corners:
+    """V views of M target points: `object_mm` and `image_px` (V, M, 2), `found` (V, M)."""
+
+    object_mm: FloatArray
+    image_px: FloatArray
+    found: BoolArray
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "object_mm", frozen(self.object_mm, np.float64, "object_mm", "V,M,2"))
+        object.__setattr__(self, "image_px", frozen(self.image_px, np.float64, "image_px", "V,M,2"))
+        object.__setattr__(self, "found", frozen(self.found, bool, "found", "V,M"))
+        require_shape(self.image_px, "image_px", self.object_mm.shape)
+        require_shape(self.found, "found", self.object_mm.shape[:2])
+        require_finite(self.image_px[self.found], "image_px")
+
+
+@dataclass(frozen=True, eq=False)
+class PsfGrid:
+    """Effective PSFs at the nodes of a rectilinear grid.
+
+    `kernels` (C, Ty, Tx, K, K) float32, K odd, sampled `oversample` times a pixel; each sums to one, is not negative
+    and has its centroid at the array centre. `sigma` (C, Ty, Tx) is the expected relative L2 error, `n_obs` counts
+    observations, `flags` holds `Flag` bits.
+    """
+
+    x_px: FloatArray
+    y_px: FloatArray
+    kernels: FloatArray
+    oversample: int = 1
+    sigma: FloatArray | None = None
+    n_obs: IntArray | None = None
+    flags: IntArray | None = None
+    channels: tuple[str, ...] = ("R", "G", "B")
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "x_px", frozen(self.x_px, np.float64, "x_px", "Tx"))
+        object.__setattr__(self, "y_px", frozen(self.y_px, np.float64, "y_px", "Ty"))
+        object.__setattr__(self, "kernels", frozen(self.kernels, np.float32, "kernels", "C,Ty,Tx,K,K"))
+        require_increasing(self.x_px, "x_px")
+        require_increasing(self.y_px, "y_px")
+        size = self.kernels.shape[-1]
+        tiles = (len(self.channels), len(self.y_px), len(self.x_px))
+        require_shape(self.kernels, "kernels", (*tiles, size, size))
+        if size % 2 == 0 or self.oversample < 1:
+            raise ValueError(
+                f"`kernels` must have an odd width and `oversample` be positive, got {size}, {self.oversample}"
+            )
+        require_finite(self.kernels, "kernels")
+        if self.kernels.min() < 0:
+            raise ValueError(f"`kernels` must not be negative, the least value is {self.kernels.min():.3g}")
+        worst = float(np.abs(self.kernels.sum((-2, -1), dtype=np.float64) - 1).max())
+        if worst > UNIT_SUM_TOLERANCE:
+            raise ValueError(f"each of `kernels` must sum to one; the worst is off by {worst:.3g}")
+        for name, dtype, default in (("sigma", np.float32, np.nan), ("n_obs", np.int32, 0), ("flags", np.uint16, 0)):
+            given = getattr(self, name)
+            array = frozen(np.full(tiles, default) if given is None else given, dtype, name, "C,Ty,Tx")
+            require_shape(array, name, tiles)
+            object.__setattr__(self, name, array)
+
+    def at(self, x_px: float, y_px: float, channel: str = "G", oversample: int = 1) -> FloatArray:
+        """Kernel at (x, y), bilinear between nodes: (k, k) float64, k odd, sums to one."""
+        nodes = self.kernels[channel_index(self.channels, channel)]
+        kernel = _field.kernel_at(self.x_px, self.y_px, nodes, x_px, y_px)
+        return _field.resample_kernel(kernel, self.oversample, oversample)
+
+
+@dataclass(frozen=True, eq=False)
+class ZernikeField:
+    """Wavefront of the optics at the nodes of a grid: `coefficients_nm` (C, Ty, Tx, J) RMS, terms `nm` (J, 2)."""
+
+    x_px: FloatArray
+    y_px: FloatArray
+    coefficients_nm: FloatArray
+    stderr_nm: FloatArray
+    nm: IntArray
+    wavelength_nm: FloatArray
+    f_number: float
+    residual: FloatArray
+    channels: tuple[str, ...] = ("R", "G", "B")
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "x_px", frozen(self.x_px, np.float64, "x_px", "Tx"))
+        object.__setattr__(self, "y_px", frozen(self.y_px, np.float64, "y_px", "Ty"))
+        object.__setattr__(self, "nm", frozen(self.nm, np.int32, "nm", "J,2"))
+        object.__setattr__(self, "wavelength_nm", frozen(self.wavelength_nm, np.float64, "wavelength_nm", "C"))
+        tiles = (len(self.channels), len(self.y_px), len(self.x_px))
+        for name in ("coefficients_nm", "stderr_nm"):
+            array = frozen(getattr(self, name), np.float64, name, "C,Ty,Tx,J")
+            require_shape(array, name, (*tiles, len(self.nm)))
+            object.__setattr__(self, name, array)
+        object.__setattr__(self, "residual", frozen(self.residual, np.float32, "residual", "C,Ty,Tx"))
+        require_shape(self.residual, "residual", tiles)
+        require_shape(self.wavelength_nm, "wavelength_nm", (len(self.channels),))
+        require_finite(self.coefficients_nm, "coefficients_nm")
+
+
+@dataclass(frozen=True, eq=False)
+class DistortionMap:
+    """Where each ray lands, a channel at a time: pinhole of the stereographic direction plus a cubic B-spline.
+
+    With u = 2 tan(theta / 2) (x, y) / |(x, y)| of a ray, pixel = f u + c + spline(u). `camera_matrix` (3, 3) px holds
+    f and c; `knots_x` (Nx + 4,), `knots_y` (Ny + 4,) are full knot vectors in u; `coefficients` (C, 2, Ny, Nx) px the
+    displacement in x and y; `valid_region` (V, 2) px a polygon around the data; `rms_px` (C,) the 2-D residual.
+    """
+
+    camera_matrix: FloatArray
+    knots_x: FloatArray
+    knots_y: FloatArray
+    coefficients: FloatArray
+    valid_region: FloatArray
+    rms_px: FloatArray
+    channels: tuple[str, ...] = ("R", "G", "B")
+    degree: int = 3
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "camera_matrix", frozen(self.camera_matrix, np.float64, "camera_matrix", "3,3"))
+        object.__setattr__(self, "knots_x", frozen(self.knots_x, np.float64, "knots_x", "Kx"))
+        object.__setattr__(self, "knots_y", frozen(self.knots_y, np.float64, "knots_y", "Ky"))
+        object.__setattr__(self, "coefficients", frozen(self.coefficients, np.float64, "coefficients", "C,2,Ny,Nx"))
+        object.__setattr__(self, "valid_region", frozen(self.valid_region, np.float64, "valid_region", "V,2"))
+        object.__setattr__(self, "rms_px", frozen(self.rms_px, np.float64, "rms_px", "C"))
+        require_shape(self.camera_matrix, "camera_matrix", (3, 3))
+        counts = (len(self.knots_y) - self.degree - 1, len(self.knots_x) - self.degree - 1)
+        require_shape(self.coefficients, "coefficients", (len(self.channels), 2, *counts))
+        require_shape(self.rms_px, "rms_px", (len(self.channels),))
+        for name in ("camera_matrix", "coefficients", "valid_region"):
+            require_finite(getattr(self, name), name)
+        require_increasing(self.knots_x, "knots_x")
+        require_increasing(self.knots_y, "knots_y")
+
+    def project(self, rays: npt.ArrayLike, channel: str = "G") -> npt.NDArray[np.float64]:
+        """Rays (N, 2) as x/z, y/z -> pixels (N, 2) of the image's centroid."""
+        c = channel_index(self.channels, channel)
+        rays = np.asarray(rays, dtype=np.float64)
+        return _distortion.project(rays, self.camera_matrix, self.knots_x, self.knots_y, self.coefficients[c])
+
+    def unproject(self, xy_px: npt.ArrayLike, channel: str = "G") -> npt.NDArray[np.float64]:
+        """Pixels (N, 2) -> rays (N, 2); NaN where the map does not reach."""
+        c = channel_index(self.channels, channel)
+        xy_px = np.asarray(xy_px, dtype=np.float64)
+        return _distortion.unproject(xy_px, self.camera_matrix, self.knots_x, self.knots_y, self.coefficients[c])
+
+
+@dataclass(frozen=True, eq=False)
+class Illumination:
+    """Relative illumination (C, Ty, Tx) at the nodes of a grid, 1 at each channel's peak."""
+
+    x_px: FloatArray
+    y_px: FloatArray
+    relative: FloatArray
+    channels: tuple[str, ...] = ("R", "G", "B")
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "x_px", frozen(self.x_px, np.float64, "x_px", "Tx"))
+        object.__setattr__(self, "y_px", frozen(self.y_px, np.float64, "y_px", "Ty"))
+        object.__setattr__(self, "relative", frozen(self.relative, np.float32, "relative", "C,Ty,Tx"))
+        require_shape(self.relative, "relative", (len(self.channels), len(self.y_px), len(self.x_px)))
+        require_finite(self.relative, "relative")
+        if self.relative.min() < 0:
+            raise ValueError("`relative` must not be negative")
+
+    def at(self, x_px: npt.ArrayLike, y_px: npt.ArrayLike, channel: str = "G") -> npt.NDArray[np.float64]:
+        """Relative illumination at arrays of places, a cubic spline through the nodes."""
+        nodes = self.relative[channel_index(self.channels, channel)]
+        return _field.spline_surface_at(self.x_px, self.y_px, nodes, x_px, y_px)
+
+
+@dataclass(frozen=True, eq=False)
+class NoiseModel:
+    """Sensor noise by channel (C,), after EMVA 1288: DN = gain (Poisson(e) + read) + black, clipped at white."""
+
+    gain_dn_per_e: FloatArray
+    read_noise_e: FloatArray
+    dark_e_per_s: FloatArray
+    prnu: FloatArray
+    black_dn: FloatArray
+    white_dn: FloatArray
+    channels: tuple[str, ...] = ("R", "G", "B")
+
+    def __post_init__(self) -> None:
+        for name in ("gain_dn_per_e", "read_noise_e", "dark_e_per_s", "prnu", "black_dn", "white_dn"):
+            object.__setattr__(self, name, frozen(getattr(self, name), np.float64, name, "C"))
+            require_shape(getattr(self, name), name, (len(self.channels),))
+        if not np.all(self.gain_dn_per_e > 0) or not np.all(self.white_dn > self.black_dn):
+            raise ValueError("`gain_dn_per_e` must be positive and `white_dn` above `black_dn`")
+
+
+@dataclass(frozen=True, eq=False)
+class Calibration:
+    """All that is known of a camera at one setting; a part that nobody captured is None."""
+
+    setting: Setting = Setting()
+    psf_grid: PsfGrid | None = None
+    wavefront: ZernikeField | None = None
+    distortion: DistortionMap | None = None
+    illumination: Illumination | None = None
+    noise: NoiseModel | None = None
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "provenance", MappingProxyType(dict(self.provenance)))
+
+    def psf(self, x_px: float, y_px: float, channel: str = "G", oversample: int = 1) -> FloatArray:
+        """Effective PSF at one place.
+
+        Parameters
+        ----------
+        x_px, y_px : float
+            Place on the sensor, pixels.
+        channel : str
+        oversample : int
+            Samples a pixel.
+
+        Returns
+        -------
+        (k, k) float64
+            k odd, sums to one, not negative, centroid at the array centre.
+
+        Raises
+        ------
+        MissingPartError
+            When the session held no points.
+        """
+        if self.psf_grid is None:
+            raise MissingPartError("this calibration has no PSFs", remedy="Calibrate a session with `led` captures")
+        return self.psf_grid.at(x_px, y_px, channel, oversample)
+
+    def shading(self, x_px: npt.ArrayLike, y_px: npt.ArrayLike, channel: str = "G") -> npt.NDArray[np.float64]:
+        """Relative illumination at arrays of places (pixels), 1 at its peak; MissingPartError without flats."""
+        if self.illumination is None:
+            raise MissingPartError("this calibration has no shading", remedy="Calibrate a session with `flat` captures")
+        return self.illumination.at(x_px, y_px, channel)
