@@ -1,0 +1,196 @@
+"""Zernike terms, pupils, and the effective PSF that a wavefront gives; the only importer of prysm.
+
+Pupil coordinates are (x, y) in units of the pupil radius, x right and y down like the image's, so that an OPD rising
+towards +x moves the image towards +x. Terms are orthonormal (RMS one over the full circle); OPD is in nm.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import sys
+from dataclasses import dataclass
+from types import ModuleType
+
+import numpy as np
+import numpy.typing as npt
+from scipy.special import erf
+
+from psfbank.arrays import FloatArray
+
+
+def _prysm_polynomials() -> ModuleType:
+    # prysm 0.21.1 asks setuptools' pkg_resources for its own version; setuptools 82 dropped that module, and
+    # environments made by uv or Python >= 3.12 hold no setuptools at all. It is lent just for the import.
+    lent = "pkg_resources" not in sys.modules
+    if lent:
+        stand_in = ModuleType("pkg_resources")
+        stand_in.get_distribution = importlib.metadata.distribution  # type: ignore[attr-defined]
+        sys.modules["pkg_resources"] = stand_in
+    try:
+        from prysm import polynomials
+    finally:
+        if lent:
+            del sys.modules["pkg_resources"]
+    return polynomials  # type: ignore[no-any-return]
+
+
+_polynomials = _prysm_polynomials()
+
+
+def noll_terms(first: int, last: int) -> npt.NDArray[np.int32]:
+    """(n, m) of Noll's terms `first` to `last`, both included: (J, 2) int32. Noll, JOSA 66, 207 (1976)."""
+    return np.array([_polynomials.noll_to_nm(j) for j in range(first, last + 1)], dtype=np.int32)
+
+
+@dataclass(frozen=True)
+class Pupil:
+    """A square grid over the pupil: `x`, `y` (P, P) in pupil radii, odd P, and the step between samples."""
+
+    x: FloatArray
+    y: FloatArray
+    step: float
+
+    @classmethod
+    def of(cls, samples: int) -> Pupil:
+        """Make a grid of `samples` (odd) points a side that spans the unit circle and half a step around it."""
+        if samples % 2 == 0:
+            raise ValueError(f"`samples` must be odd, or symmetric aberrations give skewed PSFs; got {samples}")
+        step = 2.0 / (samples - 1)
+        axis = np.linspace(-1.0, 1.0, samples)
+        x, y = np.meshgrid(axis, axis)
+        return cls(x, y, step)
+
+    def circle(self, centre_x: npt.ArrayLike = 0.0, centre_y: npt.ArrayLike = 0.0, radius: float = 1.0) -> FloatArray:
+        """Transmission (..., P, P) of a circular stop, its edge graded over one step so that it moves smoothly."""
+        dx = self.x - np.asarray(centre_x)[..., None, None]
+        dy = self.y - np.asarray(centre_y)[..., None, None]
+        return np.asarray(np.clip((radius - np.hypot(dx, dy)) / self.step + 0.5, 0.0, 1.0))
+
+    def basis(self, nm: npt.NDArray[np.int32]) -> npt.NDArray[np.float64]:
+        """Zernike terms (J, P, P) for a table of (n, m); zero farther out than the graded edge of the circle."""
+        radius, angle = np.hypot(self.x, self.y), np.arctan2(self.y, self.x)
+        inside = radius <= 1.0 + self.step
+        terms = [_polynomials.zernike_nm(int(n), int(m), radius, angle, norm=True) for n, m in nm]
+        return np.asarray([np.where(inside, t, 0.0) for t in terms])
+
+
+def fourier_matrix(pupil: Pupil, x_um: FloatArray, wavelength_nm: float, f_number: float) -> npt.NDArray[np.complex128]:
+    """Kernel (X, P) of the separable transform from a pupil to the image plane (a matrix Fourier transform).
+
+    Soummer et al., Optics Express 15, 15935 (2007): U = E A E^T with E = exp(-2 pi i x p / (2 lambda N)).
+    """
+    axis = pupil.x[0]
+    phase = -np.pi * np.outer(x_um, axis) / (wavelength_nm * 1e-3 * f_number)
+    return np.asarray(np.exp(1j * phase))
+
+
+def pixel_response(x_px: FloatArray, diffusion_px: float) -> npt.NDArray[np.float64]:
+    """Response of a pixel to light at a distance: a unit box blurred by a Gaussian of sigma `diffusion_px`."""
+    scale = np.sqrt(2.0) * max(diffusion_px, 1e-3)
+    return np.asarray(0.5 * (erf((x_px + 0.5) / scale) - erf((x_px - 0.5) / scale)))
+
+
+def pixel_matrix(out_px: FloatArray, fine_px: FloatArray, diffusion_px: float) -> npt.NDArray[np.float64]:
+    """Matrix (O, F) that samples a fine image with pixels: integrates over the aperture and the diffusion."""
+    step = fine_px[1] - fine_px[0]
+    return np.asarray(pixel_response(out_px[:, None] - fine_px[None], diffusion_px) * step)
+
+
+def fine_grid(half_px: float, f_number: float, pitch_um: float, shortest_nm: float) -> npt.NDArray[np.float64]:
+    """Positions (F,), px, odd count, fine enough that sampling the optical image with pixels is exact quadrature.
+
+    The image holds nothing above 1 / (lambda N); the pixel's response is small above 1.5 cycles/pixel. The sum of
+    both must stay below the sampling rate.
+    """
+    cutoff_cpp = pitch_um / (shortest_nm * 1e-3 * f_number)
+    oversample = max(3, int(np.ceil(cutoff_cpp + 1.5)))
+    count = int(np.ceil(half_px * oversample))
+    return np.arange(-count, count + 1) / oversample
+
+
+def optical_image(
+    amplitude: FloatArray, opd_nm: FloatArray, transform: npt.NDArray[np.complex128], wavelength_nm: float
+) -> tuple[npt.NDArray[np.complex128], npt.NDArray[np.float64]]:
+    """Field and intensity of a point's image.
+
+    Parameters
+    ----------
+    amplitude, opd_nm : (..., P, P) float
+        Pupil transmission, and optical path difference in nm.
+    transform : (F, P) complex
+        From `fourier_matrix`.
+    wavelength_nm : float
+
+    Returns
+    -------
+    field, intensity : (..., F, F)
+        Not normalised.
+    """
+    pupil_field = amplitude * np.exp(2j * np.pi / wavelength_nm * opd_nm)
+    field = transform @ pupil_field @ transform.T
+    return field, np.square(field.real) + np.square(field.imag)
+
+
+def effective_psf(
+    coefficients_nm: FloatArray,
+    nm: npt.NDArray[np.int32],
+    *,
+    wavelengths_nm: FloatArray,
+    weights: FloatArray,
+    f_number: float,
+    pitch_um: float,
+    half_px: int,
+    oversample: int = 1,
+    diffusion_px: float = 0.0,
+    clip: tuple[float, float, float] | None = None,
+    samples: int = 65,
+) -> npt.NDArray[np.float64]:
+    """Effective PSF of a wavefront: optics, pixel aperture and charge diffusion, several wavelengths.
+
+    Parameters
+    ----------
+    coefficients_nm : (J,) or (W, J) float
+        Zernike coefficients, nm RMS; a row a wavelength when they differ (axial colour).
+    nm : (J, 2) int
+        The (n, m) of each coefficient.
+    wavelengths_nm, weights : (W,) float
+        Spectrum of the channel; the weights need not sum to one.
+    f_number, pitch_um : float
+    half_px : int
+        Half width of the result, pixels.
+    oversample : int
+        Samples a pixel.
+    diffusion_px : float
+        Sigma of the charge diffusion.
+    clip : (centre_x, centre_y, radius), optional
+        A second stop in pupil radii that cuts the pupil off axis.
+    samples : int
+        Pupil samples a side, odd.
+
+    Returns
+    -------
+    (k, k) float64
+        k = 2 half_px oversample + 1; sums to one. Not centred: coma displaces the centroid.
+    """
+    pupil = Pupil.of(samples)
+    basis = pupil.basis(nm)
+    amplitude = pupil.circle() * (1.0 if clip is None else pupil.circle(*clip))
+    per_wavelength = np.broadcast_to(coefficients_nm, (len(wavelengths_nm), len(nm)))
+    fine_px = fine_grid(half_px + 2.0, f_number, pitch_um, float(np.min(wavelengths_nm)))
+    image = np.zeros((len(fine_px), len(fine_px)))
+    for coefficients, wavelength, weight in zip(per_wavelength, wavelengths_nm, weights, strict=True):
+        transform = fourier_matrix(pupil, fine_px * pitch_um, wavelength, f_number)
+        opd_nm = np.tensordot(coefficients, basis, axes=1)
+        # a unit of light spreads over an area that grows with the wavelength squared
+        image += weight / wavelength**2 * optical_image(amplitude, opd_nm, transform, wavelength)[1]
+    out_px = np.arange(-half_px * oversample, half_px * oversample + 1) / oversample
+    sampling = pixel_matrix(out_px, fine_px, diffusion_px)
+    psf = sampling @ image @ sampling.T
+    return np.asarray(psf / psf.sum())
+
+
+def centroid_px(kernel: FloatArray, oversample: int = 1) -> tuple[float, float]:
+    """Intensity centroid (x, y) of a kernel (K, K) about its centre, pixels."""
+    axis = (np.arange(kernel.shape[0]) - kernel.shape[0] // 2) / oversample
+    total = kernel.sum()
+    return float(kernel.sum(0) @ axis / total), float(kernel.sum(1) @ axis / total)
