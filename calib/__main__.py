@@ -1,0 +1,5 @@
+"""`python -m calib` is `psfbank`."""
+
+from calib.commands import main
+
+main()

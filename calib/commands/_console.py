@@ -1,0 +1,87 @@
+"""What commands say: results on stdout; progress, log and errors on stderr."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.text import Text
+
+Report = Callable[[str, int, int], None]  # step, done, total: what library code calls to tell how far it is
+
+stdout = Console(highlight=False)
+stderr = Console(stderr=True, highlight=False)
+log = logging.getLogger(__name__)
+
+_STYLES = {"warning": "yellow", "error": "bold red"}
+
+
+class _StderrHandler(logging.Handler):
+    """Log records as "level: message" lines, above a progress bar where there is one."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        level = record.levelname.lower()
+        prefix = "" if level == "info" else f"{level}: "
+        stderr.print(Text.assemble((prefix, _STYLES.get(level, "dim")), self.format(record)), soft_wrap=True)
+
+
+def set_up_logging(verbose: bool) -> None:
+    """Send the log of psfbank and calib to stderr, debug messages and tracebacks only when `verbose`."""
+    handler = _StderrHandler()
+    for name in ("psfbank", "calib"):
+        logger = logging.getLogger(name)
+        logger.handlers = [handler]
+        logger.setLevel(logging.DEBUG if verbose else logging.INFO)
+
+
+def fail(error: BaseException, message: str) -> None:
+    """Print one "error: ..." line; the traceback follows when the log shows debug messages."""
+    log.debug("traceback", exc_info=error)
+    log.error(message)
+
+
+@contextmanager
+def progress() -> Iterator[Report]:
+    """Show how far the work inside is: a bar a step on a terminal, a line a step elsewhere.
+
+    Yields
+    ------
+    Report
+        `report(step, done, total)`, to be handed to library code.
+    """
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=stderr, transient=True, disable=not stderr.is_terminal) as bars:
+        tasks: dict[str, TaskID] = {}
+
+        def report(step: str, done: int, total: int) -> None:
+            if step not in tasks:
+                tasks[step] = bars.add_task(step, total=total)
+                if bars.disable:
+                    log.info(step)
+            bars.update(tasks[step], completed=done, total=total)
+
+        yield report
+
+
+def print_json(result: Mapping[str, Any]) -> None:
+    """Print exactly one JSON object on stdout; arrays become lists, NaN and infinities null."""
+    sys.stdout.write(json.dumps(_plain(result), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def _plain(value: Any) -> Any:
+    if hasattr(value, "tolist"):  # a numpy array or scalar
+        value = value.tolist()
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return value

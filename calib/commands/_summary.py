@@ -1,0 +1,176 @@
+"""What a bank holds, as one plain dict and as a table of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from rich.table import Table
+
+from calib.commands._console import stdout
+
+if TYPE_CHECKING:
+    from psfbank.bank import PsfBank
+
+    from psfbank.model import Calibration, Camera, DistortionMap, Illumination, NoiseModel, PsfGrid, ZernikeField
+
+_PARTS = ("psf", "wavefront", "distortion", "illumination", "noise")
+_LABELS = {
+    "n_obs": "observations",
+    "coverage": "tiles with data of their own",
+    "sigma_median": "expected relative PSF error, median",
+    "rms_nm_median": "wavefront RMS, median [nm]",
+    "wavelength_nm": "wavelength [nm]",
+    "rms_px": "distortion residual RMS [px]",
+    "corner_min": "illumination, darkest corner",
+    "corner_max": "illumination, brightest corner",
+    "gain_dn_per_e": "gain [DN/e-]",
+    "read_noise_e": "read noise [e-]",
+    "dark_e_per_s": "dark current [e-/s]",
+    "prnu": "PRNU",
+    "black_dn": "black level [DN]",
+    "white_dn": "white level [DN]",
+}
+
+
+def bank_summary(bank: PsfBank) -> dict[str, Any]:
+    """Say what a bank holds in plain numbers and words; a part that nobody captured is None."""
+    camera = bank.camera
+    fields = ("maker", "model", "serial", "lens", "size_px", "pitch_um", "cfa", "channels")
+    return {
+        "camera": {name: getattr(camera, name) for name in fields},
+        "calibrations": [_calibration(calibration, camera) for calibration in bank.calibrations],
+    }
+
+
+def print_bank(summary: Mapping[str, Any]) -> None:
+    """Print a bank's summary as a few lines and a table with one column a channel for every setting."""
+    camera = summary["camera"]
+    name = " ".join(camera[key] for key in ("maker", "model", "lens", "serial") if camera[key])
+    height, width = camera["size_px"]
+    stdout.print(f"{name or 'unnamed camera'}: {width} x {height} px of {camera['pitch_um']:g} um, {camera['cfa']}")
+    for calibration in summary["calibrations"]:
+        _print_calibration(calibration, camera["channels"])
+
+
+def _calibration(calibration: Calibration, camera: Camera) -> dict[str, Any]:
+    summaries: dict[str, Callable[[Any], dict[str, Any]]] = {
+        "psf": _psf,
+        "wavefront": _wavefront,
+        "distortion": _distortion,
+        "illumination": lambda part: _illumination(part, camera),
+        "noise": _noise,
+    }
+    parts = {name: getattr(calibration, "psf_grid" if name == "psf" else name) for name in _PARTS}
+    return {
+        "setting": calibration.setting.known(),
+        **{name: None if part is None else summaries[name](part) for name, part in parts.items()},
+        "provenance": {key: _brief(value) for key, value in calibration.provenance.items()},
+    }
+
+
+def _by_channel(channels: tuple[str, ...], values: Any) -> dict[str, Any]:
+    return dict(zip(channels, values, strict=True))
+
+
+def _psf(grid: PsfGrid) -> dict[str, Any]:
+    import numpy as np
+
+    from psfbank.flags import Flag
+
+    flags = np.asarray(grid.flags)
+    filled = (flags & Flag.FILLED) != 0
+    counts = [{f.name.lower(): int(np.sum((c & f) != 0)) for f in Flag if f.name and np.any(c & f)} for c in flags]
+    return {
+        "tiles": [len(grid.y_px), len(grid.x_px)],
+        "kernel_px": grid.kernels.shape[-1] / grid.oversample,
+        "oversample": grid.oversample,
+        "by_channel": {
+            "n_obs": _by_channel(grid.channels, np.sum(np.asarray(grid.n_obs), axis=(1, 2))),
+            "coverage": _by_channel(grid.channels, 1 - filled.mean(axis=(1, 2))),
+            "sigma_median": _by_channel(grid.channels, np.median(np.asarray(grid.sigma), axis=(1, 2))),
+        },
+        "flags": _by_channel(grid.channels, counts),
+    }
+
+
+def _wavefront(wavefront: ZernikeField) -> dict[str, Any]:
+    import numpy as np
+
+    # piston does not blur and tilt only displaces; the terms are orthonormal, so squares add
+    terms = wavefront.coefficients_nm[..., wavefront.nm[:, 0] >= 2]
+    rms_nm = np.median(np.sqrt(np.sum(np.square(terms), axis=-1)), axis=(1, 2))
+    return {
+        "tiles": [len(wavefront.y_px), len(wavefront.x_px)],
+        "terms": len(wavefront.nm),
+        "f_number": wavefront.f_number,
+        "by_channel": {
+            "wavelength_nm": _by_channel(wavefront.channels, wavefront.wavelength_nm),
+            "rms_nm_median": _by_channel(wavefront.channels, rms_nm),
+        },
+    }
+
+
+def _distortion(distortion: DistortionMap) -> dict[str, Any]:
+    return {
+        "focal_px": distortion.camera_matrix.diagonal()[:2],
+        "centre_px": distortion.camera_matrix[:2, 2],
+        "spline": distortion.coefficients.shape[2:],
+        "by_channel": {"rms_px": _by_channel(distortion.channels, distortion.rms_px)},
+    }
+
+
+def _illumination(illumination: Illumination, camera: Camera) -> dict[str, Any]:
+    bottom, right = camera.size_px[0] - 1, camera.size_px[1] - 1
+    corners = [illumination.at([0, right, 0, right], [0, 0, bottom, bottom], c) for c in illumination.channels]
+    return {
+        "tiles": [len(illumination.y_px), len(illumination.x_px)],
+        "by_channel": {
+            "corner_min": _by_channel(illumination.channels, [values.min() for values in corners]),
+            "corner_max": _by_channel(illumination.channels, [values.max() for values in corners]),
+        },
+    }
+
+
+def _noise(noise: NoiseModel) -> dict[str, Any]:
+    names = ("gain_dn_per_e", "read_noise_e", "dark_e_per_s", "prnu", "black_dn", "white_dn")
+    return {"by_channel": {name: _by_channel(noise.channels, getattr(noise, name)) for name in names}}
+
+
+def _brief(value: Any) -> Any:
+    return f"{len(value)} entries" if isinstance(value, (Mapping, list, tuple)) else value
+
+
+def _print_calibration(calibration: Mapping[str, Any], channels: tuple[str, ...]) -> None:
+    setting = ", ".join(f"{name} {value:g}" for name, value in calibration["setting"].items())
+    stdout.print(f"\nsetting: {setting or 'the only one'}")
+    if psf := calibration["psf"]:
+        rows, columns = psf["tiles"]
+        stdout.print(f"PSF: {columns} x {rows} tiles, kernels {psf['kernel_px']:.3g} px wide, {psf['oversample']} x")
+    if distortion := calibration["distortion"]:
+        (fx, fy), (cx, cy) = distortion["focal_px"], distortion["centre_px"]
+        stdout.print(f"distortion: focal length {fx:.1f}, {fy:.1f} px, centre {cx:.1f}, {cy:.1f} px")
+    if wavefront := calibration["wavefront"]:
+        stdout.print(f"wavefront: {wavefront['terms']} Zernike terms at f/{wavefront['f_number']:g}")
+    stdout.print(_table(calibration, channels))
+    if missing := [part for part in _PARTS if calibration[part] is None]:
+        stdout.print(f"not captured: {', '.join(missing)}")
+    for key, value in calibration["provenance"].items():
+        stdout.print(f"{key}: {value}", markup=False)
+
+
+def _table(calibration: Mapping[str, Any], channels: tuple[str, ...]) -> Table:
+    table = Table()
+    table.add_column("by channel")
+    for channel in channels:
+        table.add_column(channel, justify="right")
+    for part in _PARTS:
+        for name, values in ((calibration[part] or {}).get("by_channel") or {}).items():
+            table.add_row(_LABELS[name], *(f"{values[channel]:.4g}" for channel in channels))
+    for flag in {word: None for counts in _flag_counts(calibration) for word in counts}:
+        table.add_row(f"tiles flagged {flag}", *(str(counts.get(flag, 0)) for counts in _flag_counts(calibration)))
+    return table
+
+
+def _flag_counts(calibration: Mapping[str, Any]) -> list[dict[str, int]]:
+    return list(calibration["psf"]["flags"].values()) if calibration["psf"] else []
