@@ -56,6 +56,6 @@ def require_finite(array: npt.NDArray[Any], name: str) -> None:
 
 
 def require_increasing(array: npt.NDArray[Any], name: str) -> None:
-    """Raise ValueError unless a 1-D array increases strictly."""
-    if array.size == 0 or not np.all(np.diff(array) > 0):
-        raise ValueError(f"`{name}` must increase strictly and hold at least one value")
+    """Raise ValueError unless a 1-D array is finite and increases strictly."""
+    if array.size == 0 or not np.all(np.isfinite(array)) or not np.all(np.diff(array) > 0):
+        raise ValueError(f"`{name}` must be finite, increase strictly and hold at least one value")

@@ -18,7 +18,7 @@ class PsfBankError(Exception):
 
     def __init__(self, what: str, *, where: str = "", remedy: str = "") -> None:
         self.what, self.where, self.remedy = what, where, remedy
-        super().__init__(what, where, remedy)
+        super().__init__(what)  # what unpickling calls us with; the rest travels in __dict__
 
     def __str__(self) -> str:
         head = f"{self.where}: {self.what}" if self.where else self.what
