@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -59,3 +61,12 @@ def require_increasing(array: npt.NDArray[Any], name: str) -> None:
     """Raise ValueError unless a 1-D array is finite and increases strictly."""
     if array.size == 0 or not np.all(np.isfinite(array)) or not np.all(np.diff(array) > 0):
         raise ValueError(f"`{name}` must be finite, increase strictly and hold at least one value")
+
+
+def by_constructor(instance: Any) -> tuple[type, tuple[Any, ...]]:
+    """Pickle a dataclass as a call of its constructor, as its `__reduce__`.
+
+    Plain pickling would skip the checks and hand back writeable arrays.
+    """
+    values = (getattr(instance, f.name) for f in fields(instance))
+    return type(instance), tuple(dict(v) if isinstance(v, MappingProxyType) else v for v in values)

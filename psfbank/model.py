@@ -16,7 +16,16 @@ import numpy.typing as npt
 
 from psfbank import distortion as _distortion
 from psfbank import field as _field
-from psfbank.arrays import BoolArray, FloatArray, IntArray, frozen, require_finite, require_increasing, require_shape
+from psfbank.arrays import (
+    BoolArray,
+    FloatArray,
+    IntArray,
+    by_constructor,
+    frozen,
+    require_finite,
+    require_increasing,
+    require_shape,
+)
 from psfbank.errors import MissingPartError
 
 UNIT_SUM_TOLERANCE = 1e-5  # of a float32 kernel
@@ -65,6 +74,11 @@ class Setting:
     focus_m: float = float("nan")
     iso: float = float("nan")
 
+    def __post_init__(self) -> None:
+        for name, value in self.known().items():
+            if value <= 0 or (np.isinf(value) and name != "focus_m"):
+                raise ValueError(f"`{name}` must be positive, or NaN where unknown, got {value}")
+
     def known(self) -> dict[str, float]:
         """Only the values that are not NaN."""
         return {k: v for k, v in self.__dict__.items() if not np.isnan(v)}
@@ -81,6 +95,8 @@ class Capture:
     exposure_s: float = float("nan")
     setting: Setting = Setting()
 
+    __reduce__ = by_constructor
+
     def __post_init__(self) -> None:
         pixels = np.asarray(self.pixels)
         if pixels.ndim not in (2, 3):
@@ -95,7 +111,8 @@ class Points:
     """N point images cut from mosaics; sites of other colours have infinite variance.
 
     `patch` and `variance` are (N, P, P) in units of white = 1, P odd; `corner_px` (N, 2) is the (x, y) of each patch's
-    top-left pixel, `xy_px` (N, 2) the position of the image's centroid, `view` (N,) the capture's number.
+    top-left pixel, `xy_px` (N, 2) the position of the image's centroid, `source` (N,) the number of the light that made
+    it (one light gives an image a channel), `view` (N,) the capture's number.
     """
 
     xy_px: FloatArray
@@ -103,8 +120,11 @@ class Points:
     patch: FloatArray
     variance: FloatArray
     corner_px: IntArray
+    source: IntArray
     view: IntArray
     flags: IntArray
+
+    __reduce__ = by_constructor
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "xy_px", frozen(self.xy_px, np.float64, "xy_px", "N,2"))
@@ -112,9 +132,10 @@ class Points:
         object.__setattr__(self, "patch", frozen(self.patch, np.float64, "patch", "N,P,P"))
         object.__setattr__(self, "variance", frozen(self.variance, np.float64, "variance", "N,P,P"))
         object.__setattr__(self, "corner_px", frozen(self.corner_px, np.int64, "corner_px", "N,2"))
+        object.__setattr__(self, "source", frozen(self.source, np.int64, "source", "N"))
         object.__setattr__(self, "view", frozen(self.view, np.int64, "view", "N"))
         object.__setattr__(self, "flags", frozen(self.flags, np.int64, "flags", "N"))
-        for name in ("channel", "patch", "variance", "corner_px", "view", "flags"):
+        for name in ("channel", "patch", "variance", "corner_px", "source", "view", "flags"):
             if len(getattr(self, name)) != len(self.xy_px):
                 raise ValueError(f"`{name}` must hold {len(self.xy_px)} observations, got {len(getattr(self, name))}")
 
@@ -133,6 +154,8 @@ class Corners:
     object_mm: FloatArray
     image_px: FloatArray
     found: BoolArray
+
+    __reduce__ = by_constructor
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "object_mm", frozen(self.object_mm, np.float64, "object_mm", "V,M,2"))
@@ -160,6 +183,8 @@ class PsfGrid:
     n_obs: IntArray | None = None
     flags: IntArray | None = None
     channels: tuple[str, ...] = ("R", "G", "B")
+
+    __reduce__ = by_constructor
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "x_px", frozen(self.x_px, np.float64, "x_px", "Tx"))
@@ -207,6 +232,8 @@ class ZernikeField:
     residual: FloatArray
     channels: tuple[str, ...] = ("R", "G", "B")
 
+    __reduce__ = by_constructor
+
     def __post_init__(self) -> None:
         object.__setattr__(self, "x_px", frozen(self.x_px, np.float64, "x_px", "Tx"))
         object.__setattr__(self, "y_px", frozen(self.y_px, np.float64, "y_px", "Ty"))
@@ -240,6 +267,8 @@ class DistortionMap:
     rms_px: FloatArray
     channels: tuple[str, ...] = ("R", "G", "B")
     degree: int = 3
+
+    __reduce__ = by_constructor
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "camera_matrix", frozen(self.camera_matrix, np.float64, "camera_matrix", "3,3"))
@@ -279,6 +308,8 @@ class Illumination:
     relative: FloatArray
     channels: tuple[str, ...] = ("R", "G", "B")
 
+    __reduce__ = by_constructor
+
     def __post_init__(self) -> None:
         object.__setattr__(self, "x_px", frozen(self.x_px, np.float64, "x_px", "Tx"))
         object.__setattr__(self, "y_px", frozen(self.y_px, np.float64, "y_px", "Ty"))
@@ -306,6 +337,8 @@ class NoiseModel:
     white_dn: FloatArray
     channels: tuple[str, ...] = ("R", "G", "B")
 
+    __reduce__ = by_constructor
+
     def __post_init__(self) -> None:
         for name in ("gain_dn_per_e", "read_noise_e", "dark_e_per_s", "prnu", "black_dn", "white_dn"):
             object.__setattr__(self, name, frozen(getattr(self, name), np.float64, name, "C"))
@@ -325,6 +358,8 @@ class Calibration:
     illumination: Illumination | None = None
     noise: NoiseModel | None = None
     provenance: Mapping[str, Any] = field(default_factory=dict)
+
+    __reduce__ = by_constructor
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "provenance", MappingProxyType(dict(self.provenance)))

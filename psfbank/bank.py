@@ -1,0 +1,125 @@
+"""The bank in memory: one camera, its calibrations, and the choice among them."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, fields
+from types import TracebackType
+from typing import Self
+
+from psfbank import store
+from psfbank.arrays import by_constructor
+from psfbank.errors import AmbiguousSettingError
+from psfbank.model import Calibration, Camera, Setting
+from psfbank.store.reader import PathLike
+
+SETTING_KEYS = tuple(field.name for field in fields(Setting))
+
+
+@dataclass(frozen=True, eq=False)
+class PsfBank:
+    """What one camera does to light at each setting that was calibrated; wholly in memory, no file stays open."""
+
+    camera: Camera
+    calibrations: tuple[Calibration, ...]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "calibrations", tuple(self.calibrations))
+        if not self.calibrations:
+            raise ValueError("`calibrations` must hold at least one calibration")
+
+    __reduce__ = by_constructor
+
+    @classmethod
+    def open(cls, path: PathLike) -> Self:
+        """Read a bank file.
+
+        Parameters
+        ----------
+        path : str or Path
+
+        Returns
+        -------
+        PsfBank
+
+        Raises
+        ------
+        BankFormatError
+            When there is no such file; its subclasses when the file is damaged, unsafe or of another schema.
+        """
+        return cls(*store.load(path))
+
+    def save(self, path: PathLike, overwrite: bool = True) -> None:
+        """Write a bank file atomically; BankFormatError when it cannot be written, or exists and `overwrite` is off."""
+        store.save(path, self.camera, self.calibrations, overwrite=overwrite)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Nothing to close."""
+
+    def at(self, **setting: float) -> Calibration:
+        """Choose the calibration nearest to a setting.
+
+        Focal length, f-number and ISO are compared by their logarithm, focus distances by their reciprocal (dioptres);
+        several keys are brought together by dividing each difference by that key's range over the bank (Gower, 1971).
+
+        Parameters
+        ----------
+        **setting : float
+            Any of focal_mm, f_number, focus_m, iso; none when the bank holds one calibration only.
+
+        Returns
+        -------
+        Calibration
+
+        Raises
+        ------
+        AmbiguousSettingError
+            When the request does not single one out; it names the choices.
+        TypeError, ValueError
+            When a key does not exist, or a value is not positive.
+        """
+        for key, value in setting.items():
+            if key not in SETTING_KEYS:
+                raise TypeError(f"`{key}` is not part of a setting; there are {', '.join(SETTING_KEYS)}")
+            if not value > 0 or (math.isinf(value) and key != "focus_m"):
+                raise ValueError(f"`{key}` must be positive, got {value}")
+        if len(self.calibrations) == 1:
+            return self.calibrations[0]
+        distances = self._distances(setting)
+        least = min(distances)
+        nearest = [c for c, d in zip(self.calibrations, distances, strict=True) if d <= least + 1e-9]
+        if len(nearest) > 1 or math.isinf(least):
+            choices = nearest if math.isfinite(least) else self.calibrations
+            raise AmbiguousSettingError(
+                f"{_words(setting) or 'no setting'} does not single out one of " + "; ".join(map(_describe, choices)),
+                remedy=f"Name more of {', '.join(SETTING_KEYS)}",
+            )
+        return nearest[0]
+
+    def _distances(self, setting: dict[str, float]) -> list[float]:
+        total = [0.0] * len(self.calibrations)
+        for key, value in setting.items():
+            known = [_scale(key, getattr(c.setting, key)) for c in self.calibrations]
+            there = [k for k in known if not math.isnan(k)]
+            spread = (max(there) - min(there) if there else 0.0) or 1.0
+            for i, k in enumerate(known):
+                total[i] += math.inf if math.isnan(k) else abs(k - _scale(key, value)) / spread
+        return total
+
+
+def _scale(key: str, value: float) -> float:
+    """Bring a value to the scale on which its changes count alike; NaN stays NaN."""
+    return 1.0 / value if key == "focus_m" else math.log2(value)
+
+
+def _words(setting: dict[str, float]) -> str:
+    return " ".join(f"{key}={value:g}" for key, value in setting.items())
+
+
+def _describe(calibration: Calibration) -> str:
+    return _words(calibration.setting.known()) or "an unknown setting"

@@ -1,0 +1,98 @@
+"""Shared fixtures: a small camera whose every part is known."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from psfbank.bank import PsfBank
+from psfbank.model import Calibration, Camera, DistortionMap, Illumination, NoiseModel, PsfGrid, Setting, ZernikeField
+
+HEIGHT_PX, WIDTH_PX = 96, 128
+X_PX, Y_PX = np.linspace(8.0, 119.0, 5), np.linspace(8.0, 87.0, 4)
+CENTRE_PX = np.array([(WIDTH_PX - 1) / 2, (HEIGHT_PX - 1) / 2])
+FOCAL_PX = 110.0
+
+
+def comatic_kernel(x: float, y: float, channel: int, size: int = 15, oversample: int = 3) -> np.ndarray:
+    """A core with a tail that points away from the image's centre and grows with the distance; centroid at 0."""
+    away = (np.array([x, y]) - CENTRE_PX) / np.hypot(*CENTRE_PX)
+    width = 0.50 + 0.05 * channel
+    row, col = np.mgrid[:size, :size] - size // 2
+    shift = np.zeros(2)
+    for _ in range(30):  # move the centroid of the sampled, cut-off kernel to the array centre
+        kernel = np.zeros((size, size))
+        for weight, along in ((0.6, 0.0), (0.25, 0.7), (0.15, 1.4)):
+            centre = along * away - shift
+            spread = width * (1 + 0.3 * along * np.hypot(*away))
+            r2 = (col / oversample - centre[0]) ** 2 + (row / oversample - centre[1]) ** 2
+            kernel += weight / spread**2 * np.exp(-0.5 * r2 / spread**2)
+        kernel /= kernel.sum()
+        shift += np.array([(kernel * col).sum(), (kernel * row).sum()]) / oversample
+    return kernel
+
+
+def psf_grid() -> PsfGrid:
+    kernels = [[[comatic_kernel(x, y, c) for x in X_PX] for y in Y_PX] for c in range(3)]
+    tiles = (3, len(Y_PX), len(X_PX))
+    counts = np.arange(60).reshape(tiles) + 3
+    return PsfGrid(
+        X_PX, Y_PX, np.array(kernels), oversample=3, sigma=np.full(tiles, 0.02), n_obs=counts, flags=counts % 2 * 128
+    )
+
+
+def wavefront() -> ZernikeField:
+    nm = np.array([(2, 0), (3, 1), (3, -1), (4, 0)])
+    off_x, off_y = np.meshgrid((X_PX - CENTRE_PX[0]) / 64, (Y_PX - CENTRE_PX[1]) / 64)
+    terms = np.stack([20 * (off_x**2 + off_y**2), 30 * off_x, 30 * off_y, np.full_like(off_x, 10.0)], axis=-1)
+    coefficients = np.array([1.1, 1.0, 0.9])[:, None, None, None] * terms
+    return ZernikeField(
+        X_PX, Y_PX, coefficients, np.full_like(coefficients, 0.5), nm, [610, 535, 465], 2.0, np.full((3, 4, 5), 0.01)
+    )
+
+
+def distortion() -> DistortionMap:
+    """A barrel of 1.5 px in the corners, 0.2 % smaller in red and larger in blue."""
+    camera_matrix = np.array([[FOCAL_PX, 0, CENTRE_PX[0]], [0, FOCAL_PX, CENTRE_PX[1]], [0, 0, 1]])
+    knots_x, knots_y = np.linspace(-1.5, 1.5, 13), np.linspace(-1.5, 1.5, 12)
+    # B-spline coefficients placed at the knots' running means follow a smooth function closely
+    u, v = np.meshgrid(*(np.convolve(k[1:-1], np.ones(3) / 3, "valid") for k in (knots_x, knots_y)))
+    barrel = -4.0 * (u**2 + v**2)
+    scale = FOCAL_PX * np.array([-0.002, 0.0, 0.002])
+    coefficients = [[(barrel + s) * u, (barrel + s) * v] for s in scale]
+    region = [(0, 0), (WIDTH_PX - 1, 0), (WIDTH_PX - 1, HEIGHT_PX - 1), (0, HEIGHT_PX - 1)]
+    return DistortionMap(camera_matrix, knots_x, knots_y, np.array(coefficients), np.array(region), np.full(3, 0.05))
+
+
+def illumination() -> Illumination:
+    off_x, off_y = np.meshgrid(X_PX - CENTRE_PX[0] - 3, Y_PX - CENTRE_PX[1])
+    falloff = (1 + (off_x**2 + off_y**2) / FOCAL_PX**2) ** -2.0
+    relative = np.stack([falloff ** (1 + 0.1 * c) for c in range(3)])
+    return Illumination(X_PX, Y_PX, relative / relative.max((1, 2), keepdims=True))
+
+
+def noise() -> NoiseModel:
+    return NoiseModel(
+        gain_dn_per_e=[0.24, 0.25, 0.26],
+        read_noise_e=[2.1, 2.0, 2.2],
+        dark_e_per_s=[0.3, 0.3, 0.3],
+        prnu=[0.005, 0.005, 0.006],
+        black_dn=[64.0, 64.0, 64.5],
+        white_dn=[1023.0, 1023.0, 1023.0],
+    )
+
+
+@pytest.fixture(scope="session")
+def small_bank() -> PsfBank:
+    """128 x 96 Bayer camera: 3 channels, 4 x 5 tiles of comatic kernels, wavefront, distortion, shading, noise."""
+    camera = Camera("Reference", "Small", (HEIGHT_PX, WIDTH_PX), "RGGB", serial="007", lens="f/2 Ω", pitch_um=1.4)
+    calibration = Calibration(
+        setting=Setting(focal_mm=4.2, f_number=2.0, iso=100.0),
+        psf_grid=psf_grid(),
+        wavefront=wavefront(),
+        distortion=distortion(),
+        illumination=illumination(),
+        noise=noise(),
+        provenance={"command": "synthetic", "seed": 0, "inputs": [{"name": "a.tif", "sha256": "0" * 64}]},
+    )
+    return PsfBank(camera, (calibration,))
