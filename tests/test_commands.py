@@ -85,12 +85,13 @@ def test_info_says_what_the_bank_holds(run: Run, bank_file: Path) -> None:
     for label, numbers in (
         ("observations", ["42", "42", "42"]),
         ("tiles flagged filled", ["1", "0", "0"]),
-        ("distortion residual RMS", ["0.11", "0.12", "0.13"]),
+        ("distortion residual RMS [px]", ["0.11", "0.12", "0.13"]),
         ("illumination, darkest corner", ["0.75"] * 3),
-        ("gain", ["0.5"] * 3),
+        ("read noise [e-]", ["2.5"] * 3),
     ):
         (row,) = (line for line in answer.out.splitlines() if label in line)
         assert [word for word in row.split() if word in numbers] == numbers
+    assert "nan" not in answer.out
 
 
 def test_info_as_json_is_one_object_with_null_for_nan(run: Run, bank_file: Path) -> None:
@@ -125,7 +126,10 @@ def test_the_wavefront_rms_leaves_piston_and_tilt_out(run: Run, tmp_path: Path) 
 def test_verify_says_ok_and_the_digest(run: Run, bank_file: Path) -> None:
     plain, as_json = run("verify", bank_file), run("verify", bank_file, "--json")
 
-    digest = json.loads(as_json.out)["content_sha256"]
+    told = json.loads(as_json.out)
+    digest = told["content_sha256"]
+    assert (told["ok"], told["file_bytes"]) == (True, bank_file.stat().st_size)
+    assert "/settings/000/psf/kernels" in told["datasets"]
     assert len(bytes.fromhex(digest)) == 32
     assert plain == (0, f"ok {digest}\n", "")
 

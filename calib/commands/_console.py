@@ -16,8 +16,9 @@ from rich.text import Text
 
 Report = Callable[[str, int, int], None]  # step, done, total: what library code calls to tell how far it is
 
-stdout = Console(highlight=False)
-stderr = Console(stderr=True, highlight=False)
+# file names and a camera's own words are shown as they are: no brackets or colons read as markup
+stdout = Console(highlight=False, markup=False, emoji=False)
+stderr = Console(highlight=False, markup=False, emoji=False, stderr=True)
 log = logging.getLogger(__name__)
 
 _STYLES = {"warning": "yellow", "error": "bold red"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,6 @@ from calib.commands._console import stdout
 
 if TYPE_CHECKING:
     from psfbank.bank import PsfBank
-
     from psfbank.model import Calibration, Camera, DistortionMap, Illumination, NoiseModel, PsfGrid, ZernikeField
 
 _PARTS = ("psf", "wavefront", "distortion", "illumination", "noise")
@@ -146,17 +146,21 @@ def _print_calibration(calibration: Mapping[str, Any], channels: tuple[str, ...]
     stdout.print(f"\nsetting: {setting or 'the only one'}")
     if psf := calibration["psf"]:
         rows, columns = psf["tiles"]
-        stdout.print(f"PSF: {columns} x {rows} tiles, kernels {psf['kernel_px']:.3g} px wide, {psf['oversample']} x")
+        stdout.print(
+            f"PSF: {columns} x {rows} tiles, kernels {psf['kernel_px']:.3g} px wide, {psf['oversample']} samples a pixel"
+        )
     if distortion := calibration["distortion"]:
         (fx, fy), (cx, cy) = distortion["focal_px"], distortion["centre_px"]
         stdout.print(f"distortion: focal length {fx:.1f}, {fy:.1f} px, centre {cx:.1f}, {cy:.1f} px")
     if wavefront := calibration["wavefront"]:
         stdout.print(f"wavefront: {wavefront['terms']} Zernike terms at f/{wavefront['f_number']:g}")
-    stdout.print(_table(calibration, channels))
+    table = _table(calibration, channels)
+    if table.row_count:
+        stdout.print(table)
     if missing := [part for part in _PARTS if calibration[part] is None]:
         stdout.print(f"not captured: {', '.join(missing)}")
     for key, value in calibration["provenance"].items():
-        stdout.print(f"{key}: {value}", markup=False)
+        stdout.print(f"{key}: {value}")
 
 
 def _table(calibration: Mapping[str, Any], channels: tuple[str, ...]) -> Table:
@@ -166,7 +170,8 @@ def _table(calibration: Mapping[str, Any], channels: tuple[str, ...]) -> Table:
         table.add_column(channel, justify="right")
     for part in _PARTS:
         for name, values in ((calibration[part] or {}).get("by_channel") or {}).items():
-            table.add_row(_LABELS[name], *(f"{values[channel]:.4g}" for channel in channels))
+            if not all(math.isnan(value) for value in values.values()):
+                table.add_row(_LABELS[name], *(f"{values[channel]:.4g}" for channel in channels))
     for flag in {word: None for counts in _flag_counts(calibration) for word in counts}:
         table.add_row(f"tiles flagged {flag}", *(str(counts.get(flag, 0)) for counts in _flag_counts(calibration)))
     return table

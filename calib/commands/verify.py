@@ -14,6 +14,8 @@ def verify(bank: BankFile, as_json: AsJson = False) -> None:
 
     summary = store.verify(bank)
     if as_json:
-        print_json({"ok": True, "content_sha256": summary.content_sha256})
+        told = ("content_sha256", "schema_version", "generator", "file_bytes")
+        datasets = {dataset.path: dataset.sha256 for dataset in summary.datasets}
+        print_json({"ok": True, **{name: getattr(summary, name) for name in told}, "datasets": datasets})
     else:
         typer.echo(f"ok {summary.content_sha256}")
