@@ -146,9 +146,8 @@ def _print_calibration(calibration: Mapping[str, Any], channels: tuple[str, ...]
     stdout.print(f"\nsetting: {setting or 'the only one'}")
     if psf := calibration["psf"]:
         rows, columns = psf["tiles"]
-        stdout.print(
-            f"PSF: {columns} x {rows} tiles, kernels {psf['kernel_px']:.3g} px wide, {psf['oversample']} samples a pixel"
-        )
+        width, oversample = psf["kernel_px"], psf["oversample"]
+        stdout.print(f"PSF: {columns} x {rows} tiles, kernels {width:.3g} px wide, {oversample} samples a pixel")
     if distortion := calibration["distortion"]:
         (fx, fy), (cx, cy) = distortion["focal_px"], distortion["centre_px"]
         stdout.print(f"distortion: focal length {fx:.1f}, {fy:.1f} px, centre {cx:.1f}, {cy:.1f} px")
