@@ -15,7 +15,7 @@ BoolArray = npt.NDArray[np.bool_]
 
 
 def frozen(values: npt.ArrayLike, dtype: npt.DTypeLike, name: str, shape: str) -> npt.NDArray[Any]:
-    """Copy `values` into a read-only array of the wanted rank.
+    """Copy `values` into a read-only array of the wanted shape.
 
     Parameters
     ----------
@@ -25,7 +25,7 @@ def frozen(values: npt.ArrayLike, dtype: npt.DTypeLike, name: str, shape: str) -
     name : str
         Name used in the message.
     shape : str
-        The shape in words, "C,Ty,Tx,K,K"; its length fixes the rank.
+        The shape in words, "C,Ty,Tx,K,K" or "N,2": a number fixes an axis, a word that comes twice ties two.
 
     Returns
     -------
@@ -35,11 +35,14 @@ def frozen(values: npt.ArrayLike, dtype: npt.DTypeLike, name: str, shape: str) -
     Raises
     ------
     ValueError
-        When the rank differs.
+        When the shape differs.
     """
     array = np.array(values, dtype=dtype, order="C")
-    rank = len(shape.split(","))
-    if array.ndim != rank:
+    words, sizes = shape.split(","), dict[str, int]()
+    wanted = [
+        int(word) if word.isdigit() else sizes.setdefault(word, n) for word, n in zip(words, array.shape, strict=False)
+    ]
+    if array.ndim != len(words) or list(array.shape) != wanted:
         raise ValueError(f"`{name}` must have shape ({shape}), got {array.shape}")
     array.flags.writeable = False
     return array

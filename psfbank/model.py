@@ -248,6 +248,8 @@ class ZernikeField:
         require_shape(self.residual, "residual", tiles)
         require_shape(self.wavelength_nm, "wavelength_nm", (len(self.channels),))
         require_finite(self.coefficients_nm, "coefficients_nm")
+        require_increasing(self.x_px, "x_px")
+        require_increasing(self.y_px, "y_px")
 
 
 @dataclass(frozen=True, eq=False)
@@ -277,7 +279,6 @@ class DistortionMap:
         object.__setattr__(self, "coefficients", frozen(self.coefficients, np.float64, "coefficients", "C,2,Ny,Nx"))
         object.__setattr__(self, "valid_region", frozen(self.valid_region, np.float64, "valid_region", "V,2"))
         object.__setattr__(self, "rms_px", frozen(self.rms_px, np.float64, "rms_px", "C"))
-        require_shape(self.camera_matrix, "camera_matrix", (3, 3))
         counts = (len(self.knots_y) - self.degree - 1, len(self.knots_x) - self.degree - 1)
         require_shape(self.coefficients, "coefficients", (len(self.channels), 2, *counts))
         require_shape(self.rms_px, "rms_px", (len(self.channels),))
@@ -316,6 +317,8 @@ class Illumination:
         object.__setattr__(self, "relative", frozen(self.relative, np.float32, "relative", "C,Ty,Tx"))
         require_shape(self.relative, "relative", (len(self.channels), len(self.y_px), len(self.x_px)))
         require_finite(self.relative, "relative")
+        require_increasing(self.x_px, "x_px")
+        require_increasing(self.y_px, "y_px")
         if self.relative.min() < 0:
             raise ValueError("`relative` must not be negative")
 

@@ -38,6 +38,15 @@ def test_frozen_names_the_array_and_the_shape_it_wants() -> None:
         frozen(np.zeros((3, 5, 5)), np.float32, "kernels", "C,Ty,Tx,K,K")
 
 
+@pytest.mark.parametrize(
+    ("values", "shape"),
+    [(np.zeros((4, 3)), "N,2"), (np.zeros((3, 2)), "3,3"), (np.zeros((2, 5, 6)), "N,P,P"), (0, "N")],
+)
+def test_frozen_refuses_another_shape(values: np.ndarray, shape: str) -> None:
+    with pytest.raises(ValueError, match="`patch` must have shape"):
+        frozen(values, np.float64, "patch", shape)
+
+
 def test_require_shape() -> None:
     require_shape(np.zeros((2, 3)), "flags", (2, 3))
     with pytest.raises(ValueError, match=r"`flags` must have shape \(3, 2\), got \(2, 3\)"):

@@ -18,8 +18,7 @@ from calib.commands import _console, main
 from psfbank import __version__, store
 from psfbank.bank import PsfBank
 from psfbank.errors import CaptureUnusable, CorruptBankError, UnsafeBankError, UnsupportedSchemaError
-from psfbank.flags import Flag
-from psfbank.model import Calibration, Camera, DistortionMap, Illumination, NoiseModel, PsfGrid, Setting, ZernikeField
+from psfbank.model import Calibration, ZernikeField
 
 
 class Answer(NamedTuple):
@@ -42,34 +41,14 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
     return run
 
 
-def small_bank() -> PsfBank:
-    x_px, y_px = np.array([100.0, 320.0, 540.0]), np.array([120.0, 360.0])
-    kernel = np.full((5, 5), 1 / 25)
-    flags = np.zeros((3, 2, 3), np.uint16)
-    flags[0, 0, 0] = Flag.FILLED
-    knots = np.linspace(-1, 1, 8)
-    calibration = Calibration(
-        setting=Setting(f_number=1.8, focus_m=0.5),
-        psf_grid=PsfGrid(x_px, y_px, np.tile(kernel, (3, 2, 3, 1, 1)), n_obs=np.full((3, 2, 3), 7), flags=flags),
-        distortion=DistortionMap(
-            np.array([[600.0, 0, 319.5], [0, 600.0, 239.5], [0, 0, 1]]),
-            knots,
-            knots,
-            np.zeros((3, 2, 4, 4)),
-            np.array([[0.0, 0], [639, 0], [639, 479]]),
-            np.array([0.11, 0.12, 0.13]),
-        ),
-        illumination=Illumination(x_px, y_px, np.tile([0.75, 1.0, 0.875], (3, 2, 1))),
-        noise=NoiseModel([0.5] * 3, [2.5] * 3, [np.nan] * 3, [0.01] * 3, [64.0] * 3, [1023.0] * 3),
-        provenance={"seed": 3, "inputs": [{"name": "led_0.png"}, {"name": "led_1.png"}]},
-    )
-    return PsfBank(Camera("ACME", "One", (480, 640), pitch_um=1.5), (calibration,))
-
-
 @pytest.fixture
-def bank_file(tmp_path: Path) -> Path:
-    small_bank().save(tmp_path / "acme.h5")
-    return tmp_path / "acme.h5"
+def bank_file(small_bank: PsfBank, tmp_path: Path) -> Path:
+    """A bank without a wavefront, its dark current unknown."""
+    (calibration,) = small_bank.calibrations
+    assert calibration.noise is not None
+    noise = replace(calibration.noise, dark_e_per_s=np.full(3, np.nan))
+    PsfBank(small_bank.camera, (replace(calibration, wavefront=None, noise=noise),)).save(tmp_path / "small.h5")
+    return tmp_path / "small.h5"
 
 
 def test_version(run: Run) -> None:
@@ -80,42 +59,47 @@ def test_info_says_what_the_bank_holds(run: Run, bank_file: Path) -> None:
     answer = run("info", bank_file)
 
     assert (answer.code, answer.err) == (0, "")
-    for words in ("ACME One: 640 x 480 px of 1.5 um, RGGB", "3 x 2 tiles", "f_number 1.8", "not captured: wavefront"):
+    for words in (
+        "Reference Small f/2 Ω 007: 128 x 96 px of 1.4 um, RGGB",
+        "focal_mm 4.2, f_number 2, iso 100",
+        "5 x 4 tiles",
+        "not captured: wavefront",
+    ):
         assert words in answer.out
     for label, numbers in (
-        ("observations", ["42", "42", "42"]),
-        ("tiles flagged filled", ["1", "0", "0"]),
-        ("distortion residual RMS [px]", ["0.11", "0.12", "0.13"]),
-        ("illumination, darkest corner", ["0.75"] * 3),
-        ("read noise [e-]", ["2.5"] * 3),
+        ("observations", ["250", "650", "1050"]),
+        ("tiles with data of their own", ["0.5"] * 3),
+        ("tiles flagged filled", ["10"] * 3),
+        ("distortion residual RMS [px]", ["0.05"] * 3),
+        ("gain [DN/e-]", ["0.24", "0.25", "0.26"]),
     ):
         (row,) = (line for line in answer.out.splitlines() if label in line)
         assert [word for word in row.split() if word in numbers] == numbers
     assert "nan" not in answer.out
 
 
-def test_info_as_json_is_one_object_with_null_for_nan(run: Run, bank_file: Path) -> None:
+def test_info_as_json_is_one_object_with_null_for_nan(run: Run, bank_file: Path, small_bank: PsfBank) -> None:
     answer = run("info", bank_file, "--json")
+    darkest = min(small_bank.at().shading([0, 127, 0, 127], [0, 0, 95, 95], "G"))
 
     summary = json.loads(answer.out, parse_constant=pytest.fail)
     (calibration,) = summary["calibrations"]
-    assert summary["camera"]["size_px"] == [480, 640]
-    assert calibration["setting"] == {"f_number": 1.8, "focus_m": 0.5}
-    assert calibration["psf"]["flags"] == {"R": {"filled": 1}, "G": {}, "B": {}}
-    assert calibration["psf"]["by_channel"]["coverage"]["R"] == pytest.approx(5 / 6)
+    assert summary["camera"]["size_px"] == [96, 128]
+    assert calibration["setting"] == {"focal_mm": 4.2, "f_number": 2.0, "iso": 100.0}
+    assert calibration["psf"]["flags"]["G"] == {"filled": 10}
+    assert calibration["psf"]["kernel_px"] == 5
     assert calibration["noise"]["by_channel"]["dark_e_per_s"] == {"R": None, "G": None, "B": None}
-    assert calibration["illumination"]["by_channel"]["corner_max"]["B"] == pytest.approx(0.875)
+    assert calibration["illumination"]["by_channel"]["corner_min"]["G"] == pytest.approx(darkest)
     assert calibration["wavefront"] is None
-    assert calibration["provenance"] == {"seed": 3, "inputs": "2 entries"}
+    assert calibration["provenance"] == {"command": "synthetic", "seed": 0, "inputs": "1 entries"}
 
 
-def test_the_wavefront_rms_leaves_piston_and_tilt_out(run: Run, tmp_path: Path) -> None:
-    bank = small_bank()
+def test_the_wavefront_rms_leaves_piston_and_tilt_out(run: Run, small_bank: PsfBank, tmp_path: Path) -> None:
     one = np.array([500.0]), np.array([400.0])
     terms = np.array([[[[9.0, 9.0, 9.0, 30.0, 40.0]]]])
     nm = [[0, 0], [1, -1], [1, 1], [2, 0], [2, 2]]
     green = ZernikeField(*one, terms, terms, nm, [530.0], 1.8, np.zeros((1, 1, 1)), channels=("Y",))
-    mono = replace(bank.camera, cfa="mono")
+    mono = replace(small_bank.camera, cfa="mono")
     PsfBank(mono, (Calibration(wavefront=green),)).save(tmp_path / "mono.h5")
 
     (calibration,) = json.loads(run("info", tmp_path / "mono.h5", "--json").out)["calibrations"]

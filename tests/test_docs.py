@@ -12,7 +12,7 @@ from typer.main import get_command
 from calib.commands import app
 
 ROOT = Path(__file__).parents[1]
-COMMANDS: dict[str, Any] = get_command(app).commands  # type: ignore[attr-defined]
+COMMANDS: dict[str, Any] = get_command(app).commands
 README = (ROOT / "README.md").read_text("utf-8")
 
 
