@@ -1,0 +1,136 @@
+"""Bytes of a picture file -> what the file holds, in its own numbers and with what it says about itself."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import math
+import warnings
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import tifffile
+from PIL import Image
+
+from psfbank.errors import CaptureUnusable
+from psfbank.model import Setting
+
+MAX_PIXELS = 400_000_000  # that a file may declare: no sensor has more, a decompression bomb does
+_UNKNOWN_SETTING = Setting()
+_EXIF_IFD = 34665
+_SETTING_TAGS = {"exposure_s": 33434, "f_number": 33437, "iso": 34855, "focal_mm": 37386}  # EXIF 2.3, table 7
+_SETTING_NAMES = {  # under which tifffile gives them
+    "exposure_s": ("ExposureTime",),
+    "f_number": ("FNumber",),
+    "iso": ("ISOSpeedRatings", "PhotographicSensitivity"),
+    "focal_mm": ("FocalLength",),
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Picture:
+    """Contents of one file: `dn` (H, W) or (H, W, 3), as stored.
+
+    `cfa` of anything but RAW is "RGB" or "mono", by the number of channels that differ; `black_dn` (C,) and `white_dn`
+    are None unless the file is RAW.
+    """
+
+    dn: npt.NDArray[Any]
+    cfa: str
+    sha256: str
+    black_dn: tuple[float, ...] | None = None
+    white_dn: float | None = None
+    exposure_s: float = float("nan")
+    setting: Setting = _UNKNOWN_SETTING
+    maker: str = ""
+    model: str = ""
+
+
+def decode_raster(blob: bytes, where: str) -> Picture:
+    """Decode a PNG or JPEG; raises whatever the decoders raise on damaged bytes."""
+    # Pillow checks that the file is whole (PNG by its checksums), which OpenCV does not; OpenCV reads 16-bit colour
+    # PNG, which Pillow does not
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Pillow warns at a lower limit of size
+        with Image.open(io.BytesIO(blob), formats=("PNG", "JPEG")) as image:
+            require_sane_size(image.height, image.width, where)
+            if image.format == "JPEG":
+                exif = image.getexif().get_ifd(_EXIF_IFD)
+                numbers = {key: float(exif[tag]) for key, tag in _SETTING_TAGS.items() if tag in exif}
+                return _picture(np.asarray(image), blob, numbers)
+            image.verify()
+    dn = cv2.imdecode(np.frombuffer(blob, np.uint8), cv2.IMREAD_UNCHANGED)
+    if dn is None:
+        raise ValueError("its pixels cannot be decoded")
+    return _picture(dn if dn.ndim == 2 else dn[..., ::-1], blob, {})
+
+
+def decode_tiff(blob: bytes, where: str) -> Picture:
+    """Decode the first page of a TIFF; raises whatever tifffile raises on damaged bytes."""
+    with tifffile.TiffFile(io.BytesIO(blob)) as tif:
+        page = tif.pages.first
+        require_sane_size(page.imagelength, page.imagewidth, where)
+        dn = page.asarray()
+        if dn.ndim == 3 and page.planarconfig == tifffile.PLANARCONFIG.SEPARATE:
+            dn = np.moveaxis(dn, 0, -1)
+        return _picture(dn, blob, _tiff_setting(page.tags))
+
+
+def is_dng(blob: bytes) -> bool:
+    """Tell a DNG, which is TIFF as well, by its version tag."""
+    try:
+        with tifffile.TiffFile(io.BytesIO(blob)) as tif:
+            return "DNGVersion" in tif.pages.first.tags
+    except (tifffile.TiffFileError, ValueError):
+        return False  # decoding it will tell what is wrong
+
+
+def tiff_metadata(blob: bytes) -> tuple[dict[str, float], str, str]:
+    """Exposure, f-number, ISO and focal length by our names; maker; model; empty where a file is no TIFF."""
+    if blob[:4] not in (b"II*\0", b"MM\0*"):
+        return {}, "", ""
+    with tifffile.TiffFile(io.BytesIO(blob)) as tif:
+        tags = tif.pages.first.tags
+        maker, model = (str(tags[name].value).strip() if name in tags else "" for name in ("Make", "Model"))
+        return _tiff_setting(tags), maker, model
+
+
+def require_sane_size(height: int, width: int, where: str) -> None:
+    """Refuse a size that no sensor has, before anything is decoded."""
+    if height * width > MAX_PIXELS:
+        raise CaptureUnusable(
+            f"the file declares {width} x {height} pixels", where=where, remedy="It is damaged, or no capture"
+        )
+
+
+def _picture(dn: npt.NDArray[Any], blob: bytes, numbers: dict[str, float]) -> Picture:
+    if dn.ndim not in (2, 3) or (dn.ndim == 3 and dn.shape[2] != 3):
+        raise ValueError(f"an array of shape {dn.shape} is neither (H, W) nor (H, W, 3)")
+    known = {key: value for key, value in numbers.items() if value > 0}
+    exposure_s = known.pop("exposure_s", math.nan)
+    grey = dn.ndim == 2 or (np.array_equal(dn[..., 0], dn[..., 1]) and np.array_equal(dn[..., 0], dn[..., 2]))
+    digest = hashlib.sha256(blob).hexdigest()
+    return Picture(dn, "mono" if grey else "RGB", digest, exposure_s=exposure_s, setting=Setting(**known))
+
+
+def _tiff_setting(tags: Any) -> dict[str, float]:
+    """Read the setting of the EXIF directory, else that of TIFF/EP tags in the first one; 0 means unknown."""
+    exif = tags[_EXIF_IFD].value if _EXIF_IFD in tags else {}
+    found: dict[str, float] = {}
+    for key, tag in _SETTING_TAGS.items():
+        values = [exif[name] for name in _SETTING_NAMES[key] if name in exif]
+        values += [tags[tag].value] if tag in tags else []
+        if values:
+            found[key] = _number(values[0])
+    return {key: value for key, value in found.items() if value > 0}
+
+
+def _number(value: Any) -> float:
+    """Read an EXIF number: a rational as its two parts, or one or several plain ones."""
+    parts = np.atleast_1d(np.asarray(value, dtype=np.float64))
+    if len(parts) == 2:
+        return float(parts[0] / parts[1]) if parts[1] else math.nan
+    return float(parts[0])
