@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 import subprocess
@@ -13,6 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 from calib.commands import _console, main
 from psfbank import __version__, store
@@ -199,6 +201,21 @@ def test_progress_is_a_line_a_step_where_there_is_no_terminal(capsys: pytest.Cap
         report("chessboards", 1, 1)
 
     assert capsys.readouterr() == ("", "LED frames\nchessboards\n")
+
+
+def test_progress_is_a_bar_a_step_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = Console(file=io.StringIO(), force_terminal=True, width=80)
+    monkeypatch.setattr(_console, "stderr", terminal)
+
+    with _console.progress() as report:
+        report("LED frames", 1, 3)
+        report("chessboards", 7, 10)
+        report("LED frames", 2, 3)
+
+    drawn = terminal.file.getvalue()
+    assert "LED frames" in drawn
+    assert "2/3" in drawn
+    assert "7/10" in drawn
 
 
 def test_the_log_of_both_packages_goes_to_stderr(capsys: pytest.CaptureFixture[str]) -> None:

@@ -57,15 +57,29 @@ def progress() -> Iterator[Report]:
     Report
         `report(step, done, total)`, to be handed to library code.
     """
+    if stderr.is_terminal:
+        with _bars() as report:
+            yield report
+    else:
+        begun: set[str] = set()
+
+        def note(step: str, done: int, total: int) -> None:
+            if step not in begun:
+                begun.add(step)
+                log.info(step)
+
+        yield note
+
+
+@contextmanager
+def _bars() -> Iterator[Report]:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=stderr, transient=True, disable=not stderr.is_terminal) as bars:
+    with Progress(*columns, console=stderr, transient=True) as bars:
         tasks: dict[str, TaskID] = {}
 
         def report(step: str, done: int, total: int) -> None:
             if step not in tasks:
                 tasks[step] = bars.add_task(step, total=total)
-                if bars.disable:
-                    log.info(step)
             bars.update(tasks[step], completed=done, total=total)
 
         yield report
