@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
-from scipy import interpolate, ndimage
+from scipy import interpolate
 
 from psfbank.arrays import FloatArray
 
@@ -42,11 +42,32 @@ def kernel_at(x_px: FloatArray, y_px: FloatArray, kernels: FloatArray, x: float,
     return np.asarray(kernel / kernel.sum())
 
 
+def _spline_matrix(size: int, at: FloatArray) -> npt.NDArray[np.float64]:
+    # A cubic spline is linear in its samples: one matrix (len(at), size) interpolates, applied to rows and columns it
+    # does so in two dimensions. Beyond its ends the kernel is zero, and the spline ends at the first of those zeros.
+    margin = 3
+    knots = np.arange(-margin, size + margin)
+    samples = np.eye(len(knots), size, k=-margin)
+    matrix = interpolate.make_interp_spline(knots, samples, k=3)(np.clip(at, -1, size))
+    return np.asarray(np.where(((at > -1) & (at < size))[:, None], matrix, 0.0))
+
+
+def _sampled(kernels: FloatArray, at: FloatArray) -> npt.NDArray[np.float64]:
+    matrix = _spline_matrix(kernels.shape[-1], at)
+    samples = np.maximum(matrix @ kernels.astype(np.float64) @ matrix.T, 0.0)
+    total = samples.sum((-2, -1), keepdims=True)
+    if not np.all(total > 0):
+        raise ValueError(
+            f"kernels of {kernels.shape[-1]} samples are narrower than the spacing that they are sampled at"
+        )
+    return np.asarray(samples / total)
+
+
 def resample_kernel(kernel: FloatArray, have: int, want: int) -> FloatArray:
     """Sample a kernel given `have` times a pixel `want` times a pixel, about the same centre.
 
     Effective PSFs are smooth on the scale of a pixel, so a cubic spline through their samples serves between them;
-    where `want` divides `have` samples are picked and nothing is interpolated.
+    where `want` divides `have` it passes through the samples that are picked.
 
     Parameters
     ----------
@@ -64,14 +85,40 @@ def resample_kernel(kernel: FloatArray, have: int, want: int) -> FloatArray:
         return np.asarray(kernel, dtype=np.float64)
     centre = kernel.shape[0] // 2
     half = centre * want // have
-    at = centre + np.arange(-half, half + 1) * (have / want)
-    if have % want == 0:
-        picked = kernel[np.ix_(at.astype(int), at.astype(int))].astype(np.float64)
-    else:
-        grid = np.meshgrid(at, at, indexing="ij")
-        picked = ndimage.map_coordinates(kernel.astype(np.float64), grid, order=3, mode="constant")
-    picked = np.maximum(picked, 0.0)
-    return np.asarray(picked / picked.sum())
+    return _sampled(kernel, centre + np.arange(-half, half + 1) * (have / want))
+
+
+def source_kernels(kernels: FloatArray, have: int, scale: int) -> npt.NDArray[np.float64]:
+    """Sample kernels where a source `scale` times finer than the sensor has its light, seen from pixel centres.
+
+    Fine sample i lies at (i - (scale - 1) / 2) / scale pixels, so pixel centres fall on samples when `scale` is odd and
+    half-way between them when it is even. Sample t of the result is the kernel at (t - (L - 1) / 2) / scale pixels from
+    its centre, which holds for both; L is `scale` times an odd number of pixels.
+
+    Parameters
+    ----------
+    kernels : (..., K, K) float
+        K odd.
+    have : int
+        Samples a pixel of the kernels.
+    scale : int
+        Samples a pixel of the source.
+
+    Returns
+    -------
+    (..., L, L) float64
+        Each sums to one, not negative; as many whole pixels as lie within the first zeros around the input.
+
+    Raises
+    ------
+    ValueError
+        When a kernel vanishes at every one of these places.
+    """
+    centre = kernels.shape[-1] // 2
+    # largest R whose outermost sample, (scale (2 R + 1) - 1) / (2 scale) pixels out, is nearer than (centre + 1) / have
+    radius_px = max(0, -((have * (scale - 1) - 2 * (centre + 1) * scale) // (2 * scale * have)) - 1)
+    length = scale * (2 * radius_px + 1)
+    return _sampled(kernels, centre + (np.arange(length) - (length - 1) / 2) * (have / scale))
 
 
 def spline_surface_at(
