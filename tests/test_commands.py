@@ -178,7 +178,9 @@ def test_a_bug_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch, run: Run, ba
         run("verify", bank_file)
 
 
-@pytest.mark.parametrize("arguments", [["verify", "missing.h5"], ["verify"], ["no-such-command"], ["info", "--nope"]])
+@pytest.mark.parametrize(
+    "arguments", [["verify", "missing.h5"], ["verify"], ["no-such-command"], ["info", "--nope"], ["info", "--", "-v"]]
+)
 def test_wrong_usage_exits_with_2(run: Run, arguments: list[str]) -> None:
     answer = run(*arguments)
 
