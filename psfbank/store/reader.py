@@ -119,18 +119,19 @@ def _read(path: Path) -> tuple[schema.Content, tuple[DatasetSummary, ...]]:
         root = h5py.h5g.open(file.id, b"/")
         _require_version(guard.attributes(root, "/"))
         objects = guard.walk(root, ["/manifest"])
-        manifest_bytes = guard.read(objects["/manifest"], "|u1", 1, "/manifest").tobytes()
+        manifest_bytes = guard.read(objects["/manifest"], "|u1", 1, "/manifest", guard.MAX_MANIFEST_BYTES).tobytes()
         manifest = _parse_manifest(manifest_bytes)
         objects |= guard.walk(root, list(manifest))
         found = {name: guard.attributes(obj, name) for name, obj in objects.items()}
-        if guard.content_sha256(manifest_bytes, found) != guard.plain(found["/"]["content_sha256"]):
-            raise CorruptBankError("the attributes or the manifest do not match their digest")
+        digest = guard.content_sha256(manifest_bytes, found).encode()
+        if "content_sha256" not in found["/"] or found["/"]["content_sha256"].item() != digest:
+            raise CorruptBankError("the attributes or the manifest do not match their digest, content_sha256")
         arrays = {name: _array(objects[name], name, entry) for name, entry in manifest.items() if schema.row_of(name)}
         datasets = tuple(
             DatasetSummary(name, e["dtype"], tuple(e["shape"]), e["sha256"], guard.stored_bytes(objects[name]))
             for name, e in sorted(manifest.items())
         )
-    attributes = {name: {key: guard.plain(value) for key, value in group.items()} for name, group in found.items()}
+        attributes = {name: {key: guard.plain(v) for key, v in group.items()} for name, group in found.items()}
     return schema.Content(arrays, attributes), datasets
 
 
@@ -152,7 +153,7 @@ def _parse_manifest(data: bytes) -> dict[str, dict[str, Any]]:
         raise UnsafeBankError(f"{len(manifest)} datasets are too many", where="/manifest")
     declared = 0
     for path, entry in manifest.items():
-        if not (path.startswith("/") and isinstance(entry, dict) and _is_entry(entry)):
+        if not (path.startswith("/") and path.count("/") <= guard.MAX_DEPTH and _is_entry(entry)):
             raise CorruptBankError(f"the entry of {path} is not valid", where="/manifest")
         if schema.row_of(path):
             declared += prod(entry["shape"]) * np.dtype(entry["dtype"]).itemsize
@@ -161,7 +162,9 @@ def _parse_manifest(data: bytes) -> dict[str, dict[str, Any]]:
     return manifest
 
 
-def _is_entry(entry: dict[str, Any]) -> bool:
+def _is_entry(entry: Any) -> bool:
+    if not isinstance(entry, dict):
+        return False
     dtype, shape, digest = entry.get("dtype"), entry.get("shape"), entry.get("sha256")
     sound = isinstance(shape, list) and all(type(n) is int and n > 0 for n in shape)
     return sound and isinstance(dtype, str) and isinstance(digest, str) and bool(_SHA256.fullmatch(digest))

@@ -24,7 +24,7 @@ from psfbank.store.reader import PathLike, load
 def save(path: PathLike, camera: Camera, calibrations: Sequence[Calibration], *, overwrite: bool = True) -> None:
     """Write a bank atomically.
 
-    The file is written beside its target, read back through the guard, synchronised and renamed, so that a failure at
+    The file is written beside its target, synchronised, read back through the guard and renamed, so that a failure at
     any point leaves an older file as it was.
 
     Parameters
@@ -48,12 +48,14 @@ def save(path: PathLike, camera: Camera, calibrations: Sequence[Calibration], *,
     content = schema.flatten(camera, calibrations)
     temporary = target.with_name(f".{target.name}.{secrets.token_hex(8)}.tmp")
     try:
-        _write(temporary, content)
+        with temporary.open("xb") as file:
+            file.write(_image(content))
+            file.flush()
+            os.fsync(file.fileno())
         load(temporary)
-        _synchronise(temporary)
         temporary.replace(target)
         if os.name == "posix":  # elsewhere a folder cannot be opened, and renaming is durable without
-            _synchronise(target.parent)
+            _synchronise_folder(target.parent)
     except OSError as error:
         raise BankFormatError(
             f"the bank cannot be written ({error})", where=str(path), remedy="Check the folder and its free space"
@@ -71,9 +73,10 @@ def chunk_shape(shape: tuple[int, ...], itemsize: int) -> tuple[int, ...]:
     return tuple(chunk)
 
 
-def _write(path: Path, content: schema.Content) -> None:
-    # HDF5 1.10's format has checksums over all of its own metadata and is read by every release since
-    with h5py.File(path, "x", libver=("v110", "v110"), locking=False) as file:
+def _image(content: schema.Content) -> bytes:
+    # In memory, since HDF5 2.0 crashes the process when a disk is full. The format of HDF5 1.10 has checksums over all
+    # of its own metadata and is read by every release since.
+    with h5py.File("image", "x", driver="core", backing_store=False, libver=("v110", "v110")) as file:
         manifest = {}
         for name, values in sorted(content.arrays.items()):
             row = schema.row_of(name)
@@ -92,6 +95,8 @@ def _write(path: Path, content: schema.Content) -> None:
         objects = guard.walk(h5py.h5g.open(file.id, b"/"), ["/manifest", *manifest])
         found = {name: guard.attributes(obj, name) for name, obj in objects.items()}
         _attribute(file["/"], "content_sha256", guard.content_sha256(manifest_bytes, found))
+        file.flush()
+        return bytes(file.id.get_file_image())
 
 
 def _dataset(file: Any, path: str, values: npt.NDArray[Any], row: schema.Row) -> None:
@@ -122,7 +127,7 @@ def _attribute(obj: Any, name: str, value: schema.Scalar) -> None:
     obj.attrs.create(name, text, dtype=h5py.string_dtype("utf-8", max(1, len(text))))
 
 
-def _synchronise(path: Path) -> None:
+def _synchronise_folder(path: Path) -> None:
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
