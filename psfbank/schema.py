@@ -340,8 +340,9 @@ def _checked(row: Row, attributes: Mapping[str, Scalar], where: str) -> Scalar:
 
 
 def _camera(attributes: Mapping[str, Scalar]) -> Camera:
-    value: dict[str, Any] = {r.name: _checked(r, attributes, "/") for r in TABLE if r.path.startswith("/@")}
-    named = {row.field: value[row.name] for row in TABLE if row.path.startswith("/@") and row.field}
+    rows = [row for row in TABLE if row.path.startswith("/@") and row.name != "content_sha256"]  # the store's own
+    value: dict[str, Any] = {row.name: _checked(row, attributes, "/") for row in rows}
+    named = {row.field: value[row.name] for row in rows if row.field}
     try:
         camera = Camera(size_px=(value["height_px"], value["width_px"]), **named)
     except ValueError as error:

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, settings
 
 from psfbank.bank import PsfBank
 from psfbank.model import Calibration, Camera, DistortionMap, Illumination, NoiseModel, PsfGrid, Setting, ZernikeField
+
+# a busy machine must not fail a property
+settings.register_profile("psfbank", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("psfbank")
 
 HEIGHT_PX, WIDTH_PX = 96, 128
 X_PX, Y_PX = np.linspace(8.0, 119.0, 5), np.linspace(8.0, 87.0, 4)

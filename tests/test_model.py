@@ -126,6 +126,12 @@ def test_a_setting_knows_what_it_knows() -> None:
     assert Setting(f_number=1.8, focus_m=float("inf")).known() == {"f_number": 1.8, "focus_m": float("inf")}
 
 
+@pytest.mark.parametrize("change", [{"iso": 0.0}, {"f_number": -2.0}, {"focal_mm": float("inf")}, {"focus_m": -1.0}])
+def test_a_setting_that_cannot_be_is_refused(change: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match="must be positive"):
+        Setting(**change)
+
+
 def test_missing_parts_are_named_with_a_remedy() -> None:
     with pytest.raises(MissingPartError, match=r"no PSFs.*`led`"):
         Calibration().psf(0, 0)

@@ -1,0 +1,151 @@
+"""The table is sound, and a bank survives being flattened and built again."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import fields, replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from psfbank import schema
+from psfbank.bank import PsfBank
+from psfbank.errors import BankFormatError, CorruptBankError
+from psfbank.model import Calibration, Illumination, Setting
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    max_leaves=6,
+)
+
+
+def test_no_two_rows_share_a_path() -> None:
+    paths = [row.path for row in schema.TABLE]
+    assert len(set(paths)) == len(paths)
+
+
+@pytest.mark.parametrize("row", schema.TABLE, ids=lambda row: row.path)
+def test_every_row_is_complete(row: schema.Row) -> None:
+    assert row.long_name
+    if row.is_attribute:
+        assert row.dtype in ("text", "<i4", "<f8")
+        assert row.rank == 0
+    else:
+        assert np.dtype(row.dtype).str == row.dtype  # spelt as the manifest spells it
+        assert row.rank > 0
+        assert row.units
+
+
+@pytest.mark.parametrize("part", schema.PARTS, ids=lambda part: part.group)
+def test_every_field_of_a_domain_type_has_a_row(part: schema.Part) -> None:
+    groups = {part.group, "grid"} if part.on_grid else {part.group}
+    stored = {row.field for row in schema.TABLE if row.group in groups and row.field}
+    assert stored == {field.name for field in fields(part.kind)}
+
+
+def test_every_part_of_a_calibration_is_stored() -> None:
+    assert {part.field for part in schema.PARTS} | {"setting", "provenance"} == {f.name for f in fields(Calibration)}
+    assert {f.name for f in fields(Setting)} == {r.field for r in schema.TABLE if r.path.startswith("@")}
+
+
+def test_flatten_then_rebuild_changes_nothing(small_bank: PsfBank) -> None:
+    content = schema.flatten(small_bank.camera, small_bank.calibrations)
+    again = schema.flatten(*schema.rebuild(content))
+    assert content.arrays.keys() == again.arrays.keys()
+    for path, values in content.arrays.items():
+        np.testing.assert_array_equal(values, again.arrays[path], strict=True)
+    np.testing.assert_equal(again.attributes, content.attributes)
+
+
+def test_arrays_have_the_types_and_ranks_of_the_table(small_bank: PsfBank) -> None:
+    for path, values in schema.flatten(small_bank.camera, small_bank.calibrations).arrays.items():
+        row = schema.row_of(path)
+        assert row is not None
+        assert (values.dtype.str, values.ndim) == (row.dtype, row.rank)
+
+
+@pytest.mark.parametrize("part", schema.PARTS, ids=lambda part: part.group)
+def test_each_part_may_stand_alone(small_bank: PsfBank, part: schema.Part) -> None:
+    alone = Calibration(**{part.field: getattr(small_bank.at(), part.field)})
+    content = schema.flatten(small_bank.camera, [alone])
+    groups = {path.split("/")[3] for path in content.arrays}
+    assert groups == {part.group, "provenance"} | ({"grid"} if part.on_grid else set())
+    _, (again,) = schema.rebuild(content)
+    assert [p.field for p in schema.PARTS if getattr(again, p.field) is not None] == [part.field]
+
+
+def test_different_grids_are_refused(small_bank: PsfBank) -> None:
+    light = small_bank.at().illumination
+    assert light is not None
+    moved = Illumination(light.x_px + 1, light.y_px, light.relative)
+    with pytest.raises(BankFormatError, match=r"grid/x: psf and illumination lie on different grids"):
+        schema.flatten(small_bank.camera, [replace(small_bank.at(), illumination=moved)])
+
+
+def test_the_number_of_settings_is_bounded(small_bank: PsfBank) -> None:
+    with pytest.raises(BankFormatError, match="not 0"):
+        schema.flatten(small_bank.camera, [])
+    with pytest.raises(BankFormatError, match="not 1001"):
+        schema.flatten(small_bank.camera, [Calibration()] * 1001)
+
+
+def test_a_part_keeps_its_own_channels(small_bank: PsfBank) -> None:
+    light = small_bank.at().illumination
+    assert light is not None
+    green = Illumination(light.x_px, light.y_px, light.relative[1:2], channels=("G",))
+    _, (again,) = schema.rebuild(schema.flatten(small_bank.camera, [Calibration(illumination=green)]))
+    assert again.illumination is not None
+    assert again.illumination.channels == ("G",)
+
+
+@pytest.mark.parametrize(
+    ("path", "known"),
+    [
+        ("/manifest", True),
+        ("/settings/000/psf/kernels", True),
+        ("/settings/999/provenance", True),
+        ("/psf/kernels", False),
+        ("psf/kernels", True),
+        ("/settings/000/psf/later", False),
+        ("/settings/0000/psf/kernels", False),
+    ],
+)
+def test_row_of(path: str, known: bool) -> None:
+    assert (schema.row_of(path) is not None) == known
+
+
+@given(st.dictionaries(st.text(), JSON))
+def test_json_round_trip(value: dict[str, object]) -> None:
+    assert schema.parse_json(schema.canonical_json(value), "x") == value
+
+
+def test_json_is_canonical() -> None:
+    value = {"b": np.float64(0.5), "a": (np.int32(3), np.array([1.0, np.nan])), "c": {"d": float("inf"), "e": "µ"}}
+    assert schema.canonical_json(value).decode() == '{"a":[3,[1.0,null]],"b":0.5,"c":{"d":null,"e":"µ"}}'
+    with pytest.raises(TypeError):
+        schema.canonical_json({"a": object()})
+
+
+@pytest.mark.parametrize("data", [b"", b"[1]", b"{", b'{"a":NaN}', b"\xff", b"[" * 100_000])
+def test_json_that_is_no_object_is_refused(data: bytes) -> None:
+    with pytest.raises(CorruptBankError, match="JSON"):
+        schema.parse_json(data, "/x")
+
+
+def test_markdown_has_a_line_for_every_row() -> None:
+    lines = schema.markdown().splitlines()
+    assert len(lines) == 2 + len(schema.TABLE)
+    assert all(line.count("|") == 6 for line in lines)
+    assert (
+        "| `/settings/NNN/psf/kernels` | f4 | C, Ty, Tx, K, K | 1 | effective PSF, centroid on the array centre |"
+        in lines
+    )
+    assert "| `/settings/NNN@iso` | f8 |  | 1 | ISO speed, NaN when unknown |" in lines
+
+
+def test_manifest_json_names_are_what_the_table_says(small_bank: PsfBank) -> None:
+    provenance = schema.flatten(small_bank.camera, small_bank.calibrations).arrays["/settings/000/provenance"]
+    assert json.loads(provenance.tobytes())["seed"] == 0
