@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 FloatArray = npt.NDArray[np.floating[Any]]
+ComplexArray = npt.NDArray[np.complexfloating[Any, Any]]
 IntArray = npt.NDArray[np.integer[Any]]
 BoolArray = npt.NDArray[np.bool_]
 
@@ -46,6 +47,12 @@ def frozen(values: npt.ArrayLike, dtype: npt.DTypeLike, name: str, shape: str) -
         raise ValueError(f"`{name}` must have shape ({shape}), got {array.shape}")
     array.flags.writeable = False
     return array
+
+
+def freeze(instance: Any, dtype: npt.DTypeLike, **shapes: str) -> None:
+    """Replace array fields of a frozen dataclass by `frozen` copies; keywords are fields and their shapes in words."""
+    for name, shape in shapes.items():
+        object.__setattr__(instance, name, frozen(getattr(instance, name), dtype, name, shape))
 
 
 def require_shape(array: npt.NDArray[Any], name: str, shape: tuple[int, ...]) -> None:

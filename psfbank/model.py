@@ -21,6 +21,7 @@ from psfbank.arrays import (
     FloatArray,
     IntArray,
     by_constructor,
+    freeze,
     frozen,
     require_finite,
     require_increasing,
@@ -102,7 +103,7 @@ class Capture:
         if pixels.ndim not in (2, 3):
             raise ValueError(f"`pixels` must be (H, W) or (H, W, C), got {pixels.shape}")
         object.__setattr__(self, "pixels", frozen(pixels, np.float32, "pixels", ",".join("HWC"[: pixels.ndim])))
-        object.__setattr__(self, "saturated", frozen(self.saturated, bool, "saturated", "H,W"))
+        freeze(self, bool, saturated="H,W")
         require_shape(self.saturated, "saturated", pixels.shape[:2])
 
 
@@ -127,14 +128,8 @@ class Points:
     __reduce__ = by_constructor
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "xy_px", frozen(self.xy_px, np.float64, "xy_px", "N,2"))
-        object.__setattr__(self, "channel", frozen(self.channel, np.int64, "channel", "N"))
-        object.__setattr__(self, "patch", frozen(self.patch, np.float64, "patch", "N,P,P"))
-        object.__setattr__(self, "variance", frozen(self.variance, np.float64, "variance", "N,P,P"))
-        object.__setattr__(self, "corner_px", frozen(self.corner_px, np.int64, "corner_px", "N,2"))
-        object.__setattr__(self, "source", frozen(self.source, np.int64, "source", "N"))
-        object.__setattr__(self, "view", frozen(self.view, np.int64, "view", "N"))
-        object.__setattr__(self, "flags", frozen(self.flags, np.int64, "flags", "N"))
+        freeze(self, np.float64, xy_px="N,2", patch="N,P,P", variance="N,P,P")
+        freeze(self, np.int64, channel="N", corner_px="N,2", source="N", view="N", flags="N")
         for name in ("channel", "patch", "variance", "corner_px", "source", "view", "flags"):
             if len(getattr(self, name)) != len(self.xy_px):
                 raise ValueError(f"`{name}` must hold {len(self.xy_px)} observations, got {len(getattr(self, name))}")
@@ -158,9 +153,8 @@ class Corners:
     __reduce__ = by_constructor
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "object_mm", frozen(self.object_mm, np.float64, "object_mm", "V,M,2"))
-        object.__setattr__(self, "image_px", frozen(self.image_px, np.float64, "image_px", "V,M,2"))
-        object.__setattr__(self, "found", frozen(self.found, bool, "found", "V,M"))
+        freeze(self, np.float64, object_mm="V,M,2", image_px="V,M,2")
+        freeze(self, bool, found="V,M")
         require_shape(self.image_px, "image_px", self.object_mm.shape)
         require_shape(self.found, "found", self.object_mm.shape[:2])
         require_finite(self.image_px[self.found], "image_px")
@@ -187,9 +181,8 @@ class PsfGrid:
     __reduce__ = by_constructor
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "x_px", frozen(self.x_px, np.float64, "x_px", "Tx"))
-        object.__setattr__(self, "y_px", frozen(self.y_px, np.float64, "y_px", "Ty"))
-        object.__setattr__(self, "kernels", frozen(self.kernels, np.float32, "kernels", "C,Ty,Tx,K,K"))
+        freeze(self, np.float64, x_px="Tx", y_px="Ty")
+        freeze(self, np.float32, kernels="C,Ty,Tx,K,K")
         require_increasing(self.x_px, "x_px")
         require_increasing(self.y_px, "y_px")
         size = self.kernels.shape[-1]
@@ -235,16 +228,13 @@ class ZernikeField:
     __reduce__ = by_constructor
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "x_px", frozen(self.x_px, np.float64, "x_px", "Tx"))
-        object.__setattr__(self, "y_px", frozen(self.y_px, np.float64, "y_px", "Ty"))
-        object.__setattr__(self, "nm", frozen(self.nm, np.int32, "nm", "J,2"))
-        object.__setattr__(self, "wavelength_nm", frozen(self.wavelength_nm, np.float64, "wavelength_nm", "C"))
+        freeze(self, np.float64, x_px="Tx", y_px="Ty", coefficients_nm="C,Ty,Tx,J", stderr_nm="C,Ty,Tx,J")
+        freeze(self, np.float64, wavelength_nm="C")
+        freeze(self, np.float32, residual="C,Ty,Tx")
+        freeze(self, np.int32, nm="J,2")
         tiles = (len(self.channels), len(self.y_px), len(self.x_px))
-        for name in ("coefficients_nm", "stderr_nm"):
-            array = frozen(getattr(self, name), np.float64, name, "C,Ty,Tx,J")
-            require_shape(array, name, (*tiles, len(self.nm)))
-            object.__setattr__(self, name, array)
-        object.__setattr__(self, "residual", frozen(self.residual, np.float32, "residual", "C,Ty,Tx"))
+        require_shape(self.coefficients_nm, "coefficients_nm", (*tiles, len(self.nm)))
+        require_shape(self.stderr_nm, "stderr_nm", (*tiles, len(self.nm)))
         require_shape(self.residual, "residual", tiles)
         require_shape(self.wavelength_nm, "wavelength_nm", (len(self.channels),))
         require_finite(self.coefficients_nm, "coefficients_nm")
@@ -273,12 +263,8 @@ class DistortionMap:
     __reduce__ = by_constructor
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "camera_matrix", frozen(self.camera_matrix, np.float64, "camera_matrix", "3,3"))
-        object.__setattr__(self, "knots_x", frozen(self.knots_x, np.float64, "knots_x", "Kx"))
-        object.__setattr__(self, "knots_y", frozen(self.knots_y, np.float64, "knots_y", "Ky"))
-        object.__setattr__(self, "coefficients", frozen(self.coefficients, np.float64, "coefficients", "C,2,Ny,Nx"))
-        object.__setattr__(self, "valid_region", frozen(self.valid_region, np.float64, "valid_region", "V,2"))
-        object.__setattr__(self, "rms_px", frozen(self.rms_px, np.float64, "rms_px", "C"))
+        freeze(self, np.float64, camera_matrix="3,3", knots_x="Kx", knots_y="Ky", coefficients="C,2,Ny,Nx")
+        freeze(self, np.float64, valid_region="V,2", rms_px="C")
         counts = (len(self.knots_y) - self.degree - 1, len(self.knots_x) - self.degree - 1)
         require_shape(self.coefficients, "coefficients", (len(self.channels), 2, *counts))
         require_shape(self.rms_px, "rms_px", (len(self.channels),))
@@ -312,9 +298,8 @@ class Illumination:
     __reduce__ = by_constructor
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "x_px", frozen(self.x_px, np.float64, "x_px", "Tx"))
-        object.__setattr__(self, "y_px", frozen(self.y_px, np.float64, "y_px", "Ty"))
-        object.__setattr__(self, "relative", frozen(self.relative, np.float32, "relative", "C,Ty,Tx"))
+        freeze(self, np.float64, x_px="Tx", y_px="Ty")
+        freeze(self, np.float32, relative="C,Ty,Tx")
         require_shape(self.relative, "relative", (len(self.channels), len(self.y_px), len(self.x_px)))
         require_finite(self.relative, "relative")
         require_increasing(self.x_px, "x_px")
@@ -344,7 +329,7 @@ class NoiseModel:
 
     def __post_init__(self) -> None:
         for name in ("gain_dn_per_e", "read_noise_e", "dark_e_per_s", "prnu", "black_dn", "white_dn"):
-            object.__setattr__(self, name, frozen(getattr(self, name), np.float64, name, "C"))
+            freeze(self, np.float64, **{name: "C"})
             require_shape(getattr(self, name), name, (len(self.channels),))
         if not np.all(self.gain_dn_per_e > 0) or not np.all(self.white_dn > self.black_dn):
             raise ValueError("`gain_dn_per_e` must be positive and `white_dn` above `black_dn`")
