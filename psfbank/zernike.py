@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import erf
 
-from psfbank.arrays import FloatArray
+from psfbank.arrays import ComplexArray, FloatArray
 
 
 def _prysm_polynomials() -> ModuleType:
@@ -60,11 +60,14 @@ class Pupil:
         x, y = np.meshgrid(axis, axis)
         return cls(x, y, step)
 
-    def circle(self, centre_x: npt.ArrayLike = 0.0, centre_y: npt.ArrayLike = 0.0, radius: float = 1.0) -> FloatArray:
+    def circle(
+        self, centre_x: npt.ArrayLike = 0.0, centre_y: npt.ArrayLike = 0.0, radius: npt.ArrayLike = 1.0
+    ) -> FloatArray:
         """Transmission (..., P, P) of a circular stop, its edge graded over one step so that it moves smoothly."""
         dx = self.x - np.asarray(centre_x)[..., None, None]
         dy = self.y - np.asarray(centre_y)[..., None, None]
-        return np.asarray(np.clip((radius - np.hypot(dx, dy)) / self.step + 0.5, 0.0, 1.0))
+        inside = np.asarray(radius)[..., None, None] - np.hypot(dx, dy)
+        return np.asarray(np.clip(inside / self.step + 0.5, 0.0, 1.0))
 
     def basis(self, nm: npt.NDArray[np.int32]) -> npt.NDArray[np.float64]:
         """Zernike terms (J, P, P) for a table of (n, m); zero farther out than the graded edge of the circle."""
@@ -74,7 +77,7 @@ class Pupil:
         return np.asarray([np.where(inside, t, 0.0) for t in terms])
 
 
-def fourier_matrix(pupil: Pupil, x_um: FloatArray, wavelength_nm: float, f_number: float) -> npt.NDArray[np.complex128]:
+def fourier_matrix(pupil: Pupil, x_um: FloatArray, wavelength_nm: float, f_number: float) -> ComplexArray:
     """Kernel (X, P) of the separable transform from a pupil to the image plane (a matrix Fourier transform).
 
     Soummer et al., Optics Express 15, 15935 (2007): U = E A E^T with E = exp(-2 pi i x p / (2 lambda N)).
@@ -99,18 +102,18 @@ def pixel_matrix(out_px: FloatArray, fine_px: FloatArray, diffusion_px: float) -
 def fine_grid(half_px: float, f_number: float, pitch_um: float, shortest_nm: float) -> npt.NDArray[np.float64]:
     """Positions (F,), px, odd count, fine enough that sampling the optical image with pixels is exact quadrature.
 
-    The image holds nothing above 1 / (lambda N); the pixel's response is small above 1.5 cycles/pixel. The sum of
+    The image holds nothing above 1 / (lambda N); the pixel's response is small above 1.25 cycles/pixel. The sum of
     both must stay below the sampling rate.
     """
     cutoff_cpp = pitch_um / (shortest_nm * 1e-3 * f_number)
-    oversample = max(3, int(np.ceil(cutoff_cpp + 1.5)))
+    oversample = max(3, int(np.ceil(cutoff_cpp + 1.25)))
     count = int(np.ceil(half_px * oversample))
     return np.arange(-count, count + 1) / oversample
 
 
 def optical_image(
-    amplitude: FloatArray, opd_nm: FloatArray, transform: npt.NDArray[np.complex128], wavelength_nm: float
-) -> tuple[npt.NDArray[np.complex128], npt.NDArray[np.float64]]:
+    amplitude: FloatArray, opd_nm: FloatArray, transform: ComplexArray, wavelength_nm: float
+) -> tuple[ComplexArray, FloatArray]:
     """Field and intensity of a point's image.
 
     Parameters
@@ -126,7 +129,7 @@ def optical_image(
     field, intensity : (..., F, F)
         Not normalised.
     """
-    pupil_field = amplitude * np.exp(2j * np.pi / wavelength_nm * opd_nm)
+    pupil_field = amplitude * np.exp(complex(0.0, 2.0 * np.pi / wavelength_nm) * opd_nm)
     field = transform @ pupil_field @ transform.T
     return field, np.square(field.real) + np.square(field.imag)
 

@@ -1,0 +1,181 @@
+"""What shapes point images over the whole field: global parameters, and the normal equations of each image.
+
+Every Zernike coefficient is a polynomial in field position; channels share the wavefront (in nm) but for a small
+deviation that holds the axial colour; diffusion, the off-axis stop and lateral colour are fitted along.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from numpy.polynomial import chebyshev
+
+from calib.pointmodel import EXTRAS, PointModel, Samples, Shape
+from psfbank.arrays import FloatArray, IntArray
+
+HUBER_SIGMA = 4.0
+
+
+def field_polynomials(field: FloatArray, degree: int) -> npt.NDArray[np.float64]:
+    """Chebyshev products T_i(x) T_j(y) with i + j <= degree at places (N, 2) in half diagonals: (N, Q)."""
+    x, y = (chebyshev.chebvander(field[:, k], degree) for k in (0, 1))
+    pairs = [(i, d - i) for d in range(degree + 1) for i in range(d, -1, -1)]
+    return np.stack([x[:, i] * y[:, j] for i, j in pairs], axis=1)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where each group of global parameters stands in the vector."""
+
+    terms: int
+    channels: int
+    degree: int = 3
+    reference: int = 1  # the channel whose wavefront is the shared one
+    deviation_degree: int = 1
+
+    @property
+    def shared(self) -> int:
+        """Count of field polynomials of the shared wavefront and of lateral colour."""
+        return (self.degree + 1) * (self.degree + 2) // 2
+
+    @property
+    def deviating(self) -> int:
+        """Count of field polynomials of a channel's deviation."""
+        return (self.deviation_degree + 1) * (self.deviation_degree + 2) // 2
+
+    def slices(self) -> dict[str, slice]:
+        """Return the groups: wave, deviation, lateral, diffusion, clip (gain, x, y, radius), scale."""
+        others = self.channels - 1
+        sizes = {
+            "wave": self.terms * self.shared,
+            "deviation": others * self.terms * self.deviating,
+            "lateral": others * 2 * self.shared,
+            "diffusion": self.channels,
+            "clip": 4,
+            "scale": 1,
+        }
+        ends = np.cumsum(list(sizes.values()))
+        return {name: slice(int(end - size), int(end)) for (name, size), end in zip(sizes.items(), ends, strict=True)}
+
+    def other(self, channel: int) -> int | None:
+        """Rank of a channel among those that are not the reference; None for the reference."""
+        if channel == self.reference:
+            return None
+        return channel - (channel > self.reference)
+
+
+def local_map(layout: Layout, channel: int, field: FloatArray) -> npt.NDArray[np.float64]:
+    """Linear map (N, J + 7, G) from global parameters to what shapes each image; lights' own positions aside."""
+    at, terms = layout.slices(), layout.terms
+    count = len(field)
+    size = at["scale"].stop
+    rows = {name: terms + k for k, name in enumerate(EXTRAS)}
+    shared, deviating = field_polynomials(field, layout.degree), field_polynomials(field, layout.deviation_degree)
+    out = np.zeros((count, terms + len(EXTRAS), size))
+    for j in range(terms):
+        start = at["wave"].start + j * layout.shared
+        out[:, j, start : start + layout.shared] = shared
+    other = layout.other(channel)
+    if other is not None:
+        for j in range(terms):
+            start = at["deviation"].start + (other * terms + j) * layout.deviating
+            out[:, j, start : start + layout.deviating] = deviating
+        for k, name in enumerate(("x_px", "y_px")):
+            start = at["lateral"].start + (other * 2 + k) * layout.shared
+            out[:, rows[name], start : start + layout.shared] = shared
+    out[:, rows["diffusion_px"], at["diffusion"].start + channel] = 1.0
+    gain, x, y, radius = range(at["clip"].start, at["clip"].stop)
+    out[:, rows["clip_x"], gain], out[:, rows["clip_x"], x] = field[:, 0], 1.0
+    out[:, rows["clip_y"], gain], out[:, rows["clip_y"], y] = field[:, 1], 1.0
+    out[:, rows["clip_radius"], radius] = 1.0
+    out[:, rows["scale"], at["scale"].start] = 1.0
+    return out
+
+
+def to_shape(layout: Layout, mapped: FloatArray, xy_px: FloatArray) -> Shape:
+    """Unpack mapped parameters (N, J + 7) and lights' positions (N, 2)."""
+    j = layout.terms
+    return Shape(
+        coefficients_nm=mapped[:, :j],
+        xy_px=xy_px + mapped[:, j : j + 2],
+        diffusion_px=float(mapped[0, j + 2]),
+        clip=mapped[:, j + 3 : j + 6],
+        scale=float(mapped[0, j + 6]),
+    )
+
+
+@dataclass(frozen=True)
+class Images:
+    """Point images of one channel: samples, field position (N, 2) in half diagonals, number of the light (N,)."""
+
+    samples: Samples
+    field: FloatArray
+    source: IntArray
+
+    def take(self, which: npt.NDArray[np.int64]) -> Images:
+        """Select images."""
+        return Images(self.samples.take(which), self.field[which], self.source[which])
+
+
+def closed_form(images: FloatArray, samples: Samples) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Best flux and background of each image.
+
+    Parameters
+    ----------
+    images : (B, L, O, O)
+        Model at unit flux.
+    samples : Samples
+
+    Returns
+    -------
+    linear : (B, 2) float64
+        Flux and background.
+    residual : (B, D) float64
+        Data minus model, D = L O O.
+    """
+    count = len(images)
+    model, w, y = (np.reshape(a, (count, -1)).astype(np.float64) for a in (images, samples.weights, samples.values))
+    mm, m1, one = (w * model * model).sum(1), (w * model).sum(1), w.sum(1)
+    my, y1 = (w * model * y).sum(1), (w * y).sum(1)
+    det = mm * one - m1**2
+    flux, floor = (my * one - m1 * y1) / det, (mm * y1 - m1 * my) / det
+    return np.stack([flux, floor], 1), y - flux[:, None] * model - floor[:, None]
+
+
+def huber_weights(residual: FloatArray, weights: FloatArray) -> npt.NDArray[np.float64]:
+    """Weights (B, D) reduced where |residual| exceeds `HUBER_SIGMA` standard deviations."""
+    pull = np.abs(residual) * np.sqrt(weights)
+    return np.asarray(weights * np.minimum(1.0, HUBER_SIGMA / np.maximum(pull, 1e-12)))
+
+
+def huber_cost(residual: FloatArray, weights: FloatArray) -> npt.NDArray[np.float64]:
+    """Huber's loss of each image (B,), twice: the sum of squares for small residuals."""
+    pull = np.abs(residual) * np.sqrt(weights)
+    return np.asarray(np.where(pull < HUBER_SIGMA, pull**2, HUBER_SIGMA * (2 * pull - HUBER_SIGMA)).sum(1))
+
+
+def normal_equations(
+    model: PointModel, shape: Shape, samples: Samples
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Gauss-Newton terms of each image with flux and background projected out.
+
+    Returns
+    -------
+    matrix : (B, L, L), gradient : (B, L), cost : (B,)
+        L = J + 7 local parameters.
+    """
+    image, derivative = model.jacobian(shape, samples)
+    count, local = derivative.shape[0], derivative.shape[2]
+    linear, residual = closed_form(image, samples)
+    raw = samples.weights.reshape(count, -1)
+    w = huber_weights(residual, raw)
+    columns = np.swapaxes(derivative, 1, 2).reshape(count, local, -1).astype(np.float64) * linear[:, :1, None]
+    nuisance = np.stack([image.reshape(count, -1).astype(np.float64), np.ones_like(residual)], 1)
+    weighted = nuisance * w[:, None]
+    inner = weighted @ np.swapaxes(nuisance, 1, 2)
+    cross = columns @ np.swapaxes(weighted, 1, 2)
+    columns = columns - cross @ np.linalg.solve(inner, nuisance)
+    matrix = (columns * w[:, None]) @ np.swapaxes(columns, 1, 2)
+    return matrix, (columns @ (w * residual)[..., None])[..., 0], huber_cost(residual, raw)

@@ -1,0 +1,230 @@
+"""LED and point grids: find the points on the mosaic's own sites, index them to the grid, cut their patches."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy import ndimage
+from scipy.spatial import cKDTree
+from skimage.feature import peak_local_max
+
+from psfbank.arrays import BoolArray, FloatArray
+from psfbank.errors import NoTargetFound
+from psfbank.flags import Flag
+from psfbank.model import Camera, Capture, NoiseModel, Points
+from psfbank.sensor import cfa_sites
+
+MATCHED_SIGMA_PX = 1.5  # of the filter that finds points: wide enough to bridge the sites of one colour
+DETECTION_SIGMA = 8.0  # height of a peak above the background's noise
+FAINTEST_SHARE = 0.15  # of the median peak: fainter ones are reflections
+LEAST_POINTS = 12
+
+
+@dataclass(frozen=True)
+class PointView:
+    """The points of one capture: `xy_px` (M, 2), their grid `index` (M, 2) as (column, row), `spacing_px`."""
+
+    xy_px: FloatArray
+    index: npt.NDArray[np.int64]
+    spacing_px: float
+
+
+def luminance(capture: Capture, camera: Camera) -> npt.NDArray[np.float64]:
+    """Sum of the channels, or a mosaic with each colour's background level removed: (H, W), for detection only."""
+    if capture.pixels.ndim == 3:
+        return np.asarray(capture.pixels.sum(-1) - np.median(capture.pixels.sum(-1)), dtype=np.float64)
+    image = np.array(capture.pixels, dtype=np.float64)
+    sites = cfa_sites(camera.cfa, image.shape)
+    for channel in np.unique(sites):
+        image[sites == channel] -= np.median(image[sites == channel])
+    return image
+
+
+def find_peaks(image: FloatArray) -> npt.NDArray[np.float64]:
+    """Positions (M, 2) of point images: local maxima of the matched-filtered picture, refined by a parabola."""
+    smooth = ndimage.gaussian_filter(image, MATCHED_SIGMA_PX)
+    noise = 1.4826 * np.median(np.abs(smooth - np.median(smooth))) + 1e-12
+    found: FloatArray = peak_local_max(  # type: ignore[no-untyped-call]
+        smooth, min_distance=4, threshold_abs=DETECTION_SIGMA * noise, exclude_border=1
+    )
+    rows, cols = found.T.astype(np.int64)
+    if rows.size:
+        keep = smooth[rows, cols] > FAINTEST_SHARE * np.median(smooth[rows, cols])
+        rows, cols = rows[keep], cols[keep]
+
+    def vertex(before: FloatArray, at: FloatArray, after: FloatArray) -> FloatArray:
+        return np.asarray(0.5 * (before - after) / (before - 2 * at + after))
+
+    at = smooth[rows, cols]
+    x = cols + vertex(smooth[rows, cols - 1], at, smooth[rows, cols + 1])
+    y = rows + vertex(smooth[rows - 1, cols], at, smooth[rows + 1, cols])
+    return np.column_stack([x, y])
+
+
+def _lattice_steps(xy: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Typical steps to the right and downward neighbour: medians of the steps to the four nearest points."""
+    near = cKDTree(xy).query(xy, k=min(5, len(xy)))[1][:, 1:]
+    steps = (xy[near] - xy[:, None]).reshape(-1, 2)
+    right = steps[(steps[:, 0] > 0) & (np.abs(steps[:, 0]) >= np.abs(steps[:, 1]))]
+    down = steps[(steps[:, 1] > 0) & (np.abs(steps[:, 1]) > np.abs(steps[:, 0]))]
+    if len(right) < 3 or len(down) < 3:
+        raise NoTargetFound("the points do not form a grid", remedy="Shoot a planar grid, its rows roughly level")
+    return np.median(right, axis=0), np.median(down, axis=0)
+
+
+def index_grid(xy: FloatArray) -> tuple[npt.NDArray[np.int64], BoolArray]:
+    """Give every point its (column, row) by walking from neighbour to neighbour.
+
+    A step is predicted from the last step taken in that direction, so perspective and distortion are followed
+    rather than modelled.
+
+    Parameters
+    ----------
+    xy : (M, 2) float
+        Positions, pixels.
+
+    Returns
+    -------
+    index : (M, 2) int
+        (column, row), the origin arbitrary.
+    reached : (M,) bool
+        False for points that are no neighbour of any grid point, or claim a place already taken.
+    """
+    tree = cKDTree(xy)
+    start = int(tree.query(xy.mean(0))[1])
+    right, down = _lattice_steps(xy)
+    index = np.zeros((len(xy), 2), dtype=np.int64)
+    reached = np.zeros(len(xy), dtype=bool)
+    taken = {(0, 0)}
+    reached[start] = True
+    queue = deque([(start, right, down)])
+    while queue:
+        here, right, down = queue.popleft()
+        for step, move in ((right, (1, 0)), (-right, (-1, 0)), (down, (0, 1)), (-down, (0, -1))):
+            distance, there = tree.query(xy[here] + step)
+            place = (int(index[here, 0]) + move[0], int(index[here, 1]) + move[1])
+            if distance > 0.25 * np.hypot(*step) or reached[there] or place in taken:
+                continue
+            taken.add(place)
+            index[there], reached[there] = place, True
+            made = (xy[there] - xy[here]) * (1 if sum(move) > 0 else -1)
+            queue.append((int(there), made, down) if move[0] else (int(there), right, made))
+    return index, reached
+
+
+def find_points(capture: Capture, camera: Camera) -> PointView:
+    """Find and index the points of one capture.
+
+    Parameters
+    ----------
+    capture : Capture
+    camera : Camera
+
+    Returns
+    -------
+    PointView
+        Positions to a few tenths of a pixel; points off the grid are left out.
+
+    Raises
+    ------
+    NoTargetFound
+        When fewer than `LEAST_POINTS` points form a grid.
+    """
+    xy = find_peaks(luminance(capture, camera))
+    remedy = "Darken the room, expose so that the points' peaks reach half the white level, and focus"
+    if len(xy) < LEAST_POINTS:
+        raise NoTargetFound(
+            f"only {len(xy)} points found, {LEAST_POINTS} are needed", where=capture.name, remedy=remedy
+        )
+    index, reached = index_grid(xy)
+    if reached.sum() < LEAST_POINTS:
+        raise NoTargetFound(f"only {reached.sum()} of {len(xy)} points form a grid", where=capture.name, remedy=remedy)
+    spacing = float(np.median(cKDTree(xy).query(xy, k=2)[0][:, 1]))
+    return PointView(xy[reached], index[reached] - index[reached].min(0), spacing)
+
+
+def pixel_variance(capture: Capture, camera: Camera, noise: NoiseModel | None) -> npt.NDArray[np.float64]:
+    """Variance of every sample in units of white = 1, (H, W) or (H, W, C); infinite where saturated.
+
+    Without a noise model the background's scatter stands for the read noise, and light above it is taken to be
+    known to 5 %.
+    """
+    pixels = np.asarray(capture.pixels, dtype=np.float64)
+    light = np.maximum(ndimage.gaussian_filter(pixels, (1, 1) if pixels.ndim == 2 else (1, 1, 0)), 0.0)
+    if noise is None:
+        floor = 1.4826 * np.median(np.abs(pixels - np.median(pixels)))
+        variance = floor**2 + (0.05 * light) ** 2 + 1e-12
+    else:
+        span = noise.white_dn - noise.black_dn
+        shot, floor = (
+            noise.gain_dn_per_e / span,
+            (noise.gain_dn_per_e * noise.read_noise_e / span) ** 2 + 1 / 12 / span**2,
+        )
+        sites = np.arange(pixels.shape[-1]) if pixels.ndim == 3 else cfa_sites(camera.cfa, pixels.shape)
+        variance = shot[sites] * light + floor[sites]
+    variance[capture.saturated] = np.inf
+    return np.asarray(variance)
+
+
+def cut_points(
+    views: Sequence[PointView], captures: Sequence[Capture], camera: Camera, noise: NoiseModel | None, half_px: int
+) -> Points:
+    """Cut a patch around every point, once a channel; sites of other colours get infinite variance.
+
+    Parameters
+    ----------
+    views, captures : sequences of equal length
+    camera : Camera
+    noise : NoiseModel or None
+    half_px : int
+        Half width of a patch; patches are 2 half_px + 1 wide.
+
+    Returns
+    -------
+    Points
+        Flagged SATURATED where a sample near the centre is at white, NEAR_BORDER where the footprint leaves the image.
+    """
+    parts = [
+        _cut_view(v, view, capture, camera, noise, half_px)
+        for v, (view, capture) in enumerate(zip(views, captures, strict=True))
+    ]
+    first = np.cumsum([0, *(len(view.xy_px) for view in views)])
+    joined = {name: np.concatenate([getattr(p, name) for p in parts]) for name in Points.__dataclass_fields__}
+    joined["source"] = np.concatenate([p.source + start for p, start in zip(parts, first, strict=False)])
+    return Points(**joined)
+
+
+def _cut_view(
+    number: int, view: PointView, capture: Capture, camera: Camera, noise: NoiseModel | None, half_px: int
+) -> Points:
+    variance = pixel_variance(capture, camera, noise)
+    sites = cfa_sites(camera.cfa, capture.pixels.shape[:2])
+    pad = [(half_px, half_px)] * 2
+    centre = np.rint(view.xy_px).astype(np.int64)
+    rows, cols = (centre[:, k, None] + np.arange(2 * half_px + 1) for k in (1, 0))
+    window = rows[:, :, None], cols[:, None, :]  # into padded arrays, whose origin lies half_px before the image's
+    core = np.s_[:, half_px - 3 : half_px + 4, half_px - 3 : half_px + 4]
+    saturated = np.pad(capture.saturated, pad)[window][core].any((1, 2))
+    near = ((centre < half_px) | (centre >= np.array(capture.pixels.shape[1::-1]) - half_px)).any(1)
+    flags = np.where(saturated, int(Flag.SATURATED), 0) | np.where(near, int(Flag.NEAR_BORDER), 0)
+    patches, variances = [], []
+    for c in range(len(camera.channels)):
+        mosaic = capture.pixels.ndim == 2
+        known = np.where(sites == c, variance, np.inf) if mosaic else variance[..., c]
+        patches.append(np.pad(capture.pixels if mosaic else capture.pixels[..., c], pad)[window])
+        variances.append(np.pad(known, pad, constant_values=np.inf)[window])
+    count, repeat = len(centre), len(camera.channels)
+    return Points(
+        xy_px=np.tile(view.xy_px, (repeat, 1)),
+        channel=np.repeat(np.arange(repeat), count),
+        patch=np.concatenate(patches),
+        variance=np.concatenate(variances),
+        corner_px=np.tile(centre - half_px, (repeat, 1)),
+        source=np.tile(np.arange(count), repeat),
+        view=np.full(count * repeat, number),
+        flags=np.tile(flags, repeat),
+    )

@@ -1,0 +1,168 @@
+"""Point images -> the bank's PSF grid: render the fitted field at the nodes, centre every kernel, count its support."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+from scipy.spatial import cKDTree
+
+from calib.fieldmodel import local_map, to_shape
+from calib.pointmodel import PointModel, Samples, Shape
+from calib.wavefront import PUPIL_SAMPLES, WavefrontFit
+from psfbank.arrays import FloatArray
+from psfbank.flags import Flag
+from psfbank.model import Points, PsfGrid, ZernikeField
+from psfbank.zernike import centroid_px
+
+LEAST_OBSERVATIONS = 3  # of a tile and channel; below, the kernel rests on its neighbours alone
+OVERSAMPLE = 3
+
+
+def tile_nodes(size_px: tuple[int, int], pitch_px: float) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Nodes x (Tx,), y (Ty,) from the centre of the first to that of the last pixel, about `pitch_px` apart."""
+    height, width = size_px
+    columns, rows = (max(3, round((n - 1) / pitch_px) + 1) for n in (width, height))
+    return np.linspace(0, width - 1, columns), np.linspace(0, height - 1, rows)
+
+
+def _lattice(count: int, half_px: int, oversample: int) -> Samples:
+    axis = np.arange(-half_px * oversample, half_px * oversample + 1) / oversample
+    at = np.broadcast_to(axis, (count, 1, len(axis)))
+    return Samples(at, at, np.zeros(0), np.zeros(0))
+
+
+def shape_at(fit: WavefrontFit, channel: int, xy_px: FloatArray) -> Shape:
+    """Work out what shapes the images of points at places (N, 2), px; the images lie about zero."""
+    mapped = local_map(fit.layout, channel, fit.field(xy_px)) @ fit.vector
+    mapped[:, fit.layout.terms : fit.layout.terms + 2] = 0.0
+    return to_shape(fit.layout, mapped, np.zeros((len(xy_px), 2)))
+
+
+def render_kernels(
+    fit: WavefrontFit, channel: int, xy_px: FloatArray, oversample: int
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Render effective PSFs, their centroids moved to the array centre.
+
+    Parameters
+    ----------
+    fit : WavefrontFit
+    channel : int
+    xy_px : (N, 2) float
+        Places, pixels.
+    oversample : int
+        Samples a pixel.
+
+    Returns
+    -------
+    kernels : (N, K, K) float64
+        K = 2 half_px oversample + 1; not negative, sum to one.
+    displacement_px : (N, 2) float64
+        Where the centroid lies from the geometric image point: a part of the distortion.
+    """
+    model = PointModel(fit.optics, channel, fit.half_px, PUPIL_SAMPLES)
+    shape = shape_at(fit, channel, xy_px)
+    displacement = np.zeros((len(xy_px), 2))
+    at = _lattice(len(xy_px), fit.half_px, oversample)
+    for _ in range(4):  # the window moves along, so the centroid within it settles in a few rounds
+        moved = Shape(shape.coefficients_nm, -displacement, shape.clip, shape.diffusion_px, shape.scale)
+        kernels = np.maximum(model.render(moved, at)[:, 0].astype(np.float64), 0.0)
+        kernels /= kernels.sum((1, 2), keepdims=True)
+        displacement = displacement + np.array([centroid_px(k, oversample) for k in kernels])
+    return kernels, displacement
+
+
+def count_support(fit: WavefrontFit, points: Points, x_px: FloatArray, y_px: FloatArray) -> npt.NDArray[np.int64]:
+    """Count the images (C, Ty, Tx) nearest to each node that the fit used."""
+    nodes = np.stack(np.meshgrid(x_px, y_px), axis=-1).reshape(-1, 2)
+    good = fit.used[points.source] & (points.flags & Flag.SATURATED == 0)
+    nearest = cKDTree(nodes).query(points.xy_px[good])[1]
+    counts = np.zeros((fit.layout.channels, len(nodes)), dtype=np.int64)
+    np.add.at(counts, (points.channel[good], nearest), 1)
+    return counts.reshape(-1, len(y_px), len(x_px))
+
+
+def relative_sigma(fit: WavefrontFit, channel: int, xy_px: FloatArray) -> npt.NDArray[np.float64]:
+    """Propagate the fit's covariance to the expected relative L2 error (N,) of the kernels, position aside.
+
+    With D the kernel's derivatives by the local parameters and C their covariance, E|dk|^2 = trace(D C D^T).
+    """
+    model = PointModel(fit.optics, channel, fit.half_px, PUPIL_SAMPLES)
+    image, derivative = model.jacobian(shape_at(fit, channel, xy_px), _lattice(len(xy_px), fit.half_px, 1))
+    local = local_map(fit.layout, channel, fit.field(xy_px))
+    spread = local @ fit.covariance @ np.swapaxes(local, 1, 2)
+    columns = derivative[:, 0].reshape(*local.shape[:2], -1).astype(np.float64)
+    flat = image.reshape(len(xy_px), 1, -1).astype(np.float64)
+    j = fit.layout.terms
+    free = np.concatenate([flat, columns[:, j : j + 2]], axis=1)  # flux and position do not count as errors of shape
+    inner = free @ np.swapaxes(free, 1, 2)
+    columns = columns - columns @ np.swapaxes(free, 1, 2) @ np.linalg.solve(inner, free)
+    power = np.einsum("nlk,nmk,nlm->n", columns, columns, spread)
+    return np.asarray(np.sqrt(np.maximum(power, 0.0) / np.sum(flat**2, axis=(1, 2))))
+
+
+def render_grid(
+    fit: WavefrontFit, points: Points, channels: tuple[str, ...], x_px: FloatArray, y_px: FloatArray
+) -> tuple[PsfGrid, ZernikeField]:
+    """Put the fitted field on a grid of nodes.
+
+    Parameters
+    ----------
+    fit : WavefrontFit
+    points : Points
+        The observations, to count each tile's support.
+    channels : tuple of str
+    x_px, y_px : (Tx,), (Ty,) float
+        Nodes, pixels.
+
+    Returns
+    -------
+    PsfGrid
+        Flagged FILLED where fewer than `LEAST_OBSERVATIONS` images lie nearest to a node.
+    ZernikeField
+        Coefficients with standard errors; `residual` is chi2 per sample of the images nearest to each node.
+    """
+    nodes = np.stack(np.meshgrid(x_px, y_px), axis=-1).reshape(-1, 2)
+    tiles = (len(y_px), len(x_px))
+    kernels, sigma, coefficients, stderr = [], [], [], []
+    for c in range(len(channels)):
+        rendered = render_kernels(fit, c, nodes, OVERSAMPLE)[0]
+        kernels.append(rendered.reshape(*tiles, *rendered.shape[1:]))
+        sigma.append(relative_sigma(fit, c, nodes).reshape(tiles))
+        local = local_map(fit.layout, c, fit.field(nodes))[:, : fit.layout.terms]
+        coefficients.append((local @ fit.vector).reshape(*tiles, -1))
+        variance = np.einsum("njg,gh,njh->nj", local, fit.covariance, local)
+        stderr.append(np.sqrt(np.maximum(variance, 0.0)).reshape(*tiles, -1))
+    counts = count_support(fit, points, x_px, y_px)
+    flags = np.where(counts < LEAST_OBSERVATIONS, int(Flag.FILLED), 0)
+    grid = PsfGrid(x_px, y_px, np.array(kernels), OVERSAMPLE, np.array(sigma), counts, flags, channels)
+    optics = fit.optics
+    wavelength = np.average(optics.wavelengths_nm, axis=1, weights=optics.weights)
+    scale = float(fit.vector[fit.layout.slices()["scale"]][0])
+    field = ZernikeField(
+        x_px,
+        y_px,
+        np.array(coefficients),
+        np.array(stderr),
+        optics.nm,
+        wavelength,
+        optics.f_number * scale,
+        _tile_chi2(fit, nodes, len(channels)).reshape(-1, *tiles),
+        channels,
+    )
+    return grid, field
+
+
+def _tile_chi2(fit: WavefrontFit, nodes: FloatArray, channels: int) -> npt.NDArray[np.float64]:
+    nearest = cKDTree(nodes).query(fit.xy_px)[1]
+    known = fit.used & np.isfinite(fit.chi2)
+    total = np.bincount(nearest[known], fit.chi2[known], len(nodes))
+    count = np.bincount(nearest[known], minlength=len(nodes))
+    mean = np.divide(total, count, out=np.full(len(nodes), np.nan), where=count > 0)
+    return np.tile(mean, channels)
+
+
+def image_centroids(fit: WavefrontFit, channel: int) -> npt.NDArray[np.float64]:
+    """Centroids (S, 2) of every light's image in one channel, pixels: position, lateral colour, PSF's displacement."""
+    mapped = local_map(fit.layout, channel, fit.field(fit.xy_px)) @ fit.vector
+    j = fit.layout.terms
+    return np.asarray(fit.xy_px + mapped[:, j : j + 2] + render_kernels(fit, channel, fit.xy_px, 1)[1])
