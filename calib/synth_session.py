@@ -1,0 +1,211 @@
+"""Render a whole session of captures of a known camera, with its capture.toml and its truth."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from calib import synth_views as views
+from calib.dng import write_dng
+from calib.synth import Lens, render_chart, render_points
+from psfbank.arrays import FloatArray
+from psfbank.bank import PsfBank
+from psfbank.errors import ImageError, MissingPartError
+from psfbank.model import Calibration, Camera, NoiseModel
+from psfbank.sensor import cfa_sites, digitise, mosaic, read_out
+
+KINDS = ("led", "slanted_edge", "chessboard", "flat", "dark")
+RESPONSE = {"R": 0.6, "G": 1.0, "B": 0.7, "Y": 1.0}  # of each channel to the light that all targets are shown in
+LED_PEAK, CHART_PEAK = 0.65, 0.6  # of full scale: no source clips, and shot noise stays small beside the signal
+FLAT_LEVELS = (0.08, 0.3, 0.8)
+EXPOSURE_S = 0.04
+SHOTS = len(views.LED_VIEWS) + len(views.EDGE_VIEWS) + len(views.BOARD_VIEWS) + 2 * len(FLAT_LEVELS) + 2
+
+Report = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True, eq=False)
+class Shot:
+    """One picture before noise: expected electrons a pixel of the mosaic, and how it was taken."""
+
+    kind: str
+    name: str
+    electrons: FloatArray
+    exposure_s: float
+
+
+def shots(bank: PsfBank) -> Iterator[Shot]:
+    """Render every picture of the session in turn, noise-free.
+
+    Parameters
+    ----------
+    bank : PsfBank
+        Of one setting, with PSFs, distortion, shading and noise.
+
+    Yields
+    ------
+    Shot
+        3 LED frames, 2 of slanted squares, 10 of a chessboard, flats in pairs at three levels, a pair of darks.
+
+    Raises
+    ------
+    MissingPartError, OutOfFieldError
+        When the bank lacks a part, or its distortion does not cover the sensor.
+    """
+    camera, calibration = bank.camera, bank.at()
+    lens = Lens.of(calibration, camera.size_px)
+    shading = shading_of(calibration, camera)
+    grid = views.led_grid(camera.size_px)
+    for i, view in enumerate(views.LED_VIEWS):
+        pose = views.frontal_pose(lens, grid.pitch_mm, views.LED_PITCH_PX, view)
+        light = render_points(lens, grid, pose) * shading
+        yield Shot("led", f"led_{i}", expose(light, calibration, camera, LED_PEAK), EXPOSURE_S)
+    edge_pitch_px = views.EDGE_PITCH * camera.size_px[1]
+    for i, view in enumerate(views.EDGE_VIEWS):
+        pose = views.frontal_pose(lens, views.EDGES.pitch_mm, edge_pitch_px, view)
+        light = render_chart(lens, views.EDGES, pose) * shading
+        yield Shot("slanted_edge", f"edge_{i}", expose(light, calibration, camera, CHART_PEAK), EXPOSURE_S)
+    for i, pose in enumerate(views.board_poses(lens)):
+        light = render_chart(lens, views.BOARD, pose) * shading
+        yield Shot("chessboard", f"board_{i}", expose(light, calibration, camera, CHART_PEAK), EXPOSURE_S)
+    for level in FLAT_LEVELS:
+        electrons = expose(shading, calibration, camera, level)
+        for i in range(2):
+            yield Shot("flat", f"flat_{100 * level:02.0f}_{i}", electrons, EXPOSURE_S)
+    for i in range(2):
+        yield Shot("dark", f"dark_{i}", np.zeros(camera.size_px), EXPOSURE_S)
+
+
+def shading_of(calibration: Calibration, camera: Camera) -> npt.NDArray[np.float64]:
+    """Relative illumination of every pixel, (C, H, W)."""
+    y, x = np.indices(camera.size_px)
+    return np.stack([calibration.shading(x, y, channel) for channel in camera.channels])
+
+
+def expose(light: FloatArray, calibration: Calibration, camera: Camera, peak: float) -> npt.NDArray[np.float64]:
+    """Turn the light (C, H, W) into expected electrons (H, W) of the mosaic, the greatest at `peak` of full scale."""
+    noise = _noise_of(calibration)
+    response = np.array([RESPONSE[channel] for channel in camera.channels])
+    seen = mosaic(np.moveaxis(light, 0, -1) * response, camera.cfa)
+    capacity_e = float(np.min((noise.white_dn - noise.black_dn) / noise.gain_dn_per_e))
+    return np.asarray(seen * (peak * capacity_e / seen.max()))
+
+
+def write_session(
+    bank: PsfBank,
+    folder: Path,
+    rng: np.random.Generator,
+    *,
+    dng: Collection[str] = (),
+    report: Report = lambda step, done, total: None,
+) -> list[Path]:
+    """Render a session and write its captures, capture.toml, and truth.h5.
+
+    Parameters
+    ----------
+    bank : PsfBank
+        The truth, of one setting.
+    folder : Path
+        Made when it is not there; a file of a name that is written is replaced.
+    rng : Generator
+        Draws the noise; each picture has a stream of its own.
+    dng : collection of str
+        Kinds of `KINDS` that are written as DNG; the others are 16-bit PNG.
+    report : callable
+        Told (step, done, total).
+
+    Returns
+    -------
+    list of Path
+        The files, capture.toml and truth.h5 last.
+
+    Raises
+    ------
+    ValueError
+        When `dng` names no kind.
+    MissingPartError, OutOfFieldError
+        When the bank lacks a part, or does not cover the sensor.
+    """
+    if unknown := set(dng) - set(KINDS):
+        raise ValueError(f"`dng` must name kinds of capture, {', '.join(KINDS)}, got {', '.join(sorted(unknown))}")
+    files = []
+    for i, (shot, own_rng) in enumerate(zip(shots(bank), rng.spawn(SHOTS), strict=True)):
+        report("rendering", i, SHOTS)
+        dn = _take(shot, bank, own_rng)
+        path = folder / shot.kind / (shot.name + (".dng" if shot.kind in dng else ".png"))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _write_picture(path, dn, bank, shot.exposure_s)
+        files.append(path)
+    report("rendering", SHOTS, SHOTS)
+    plan, truth = folder / "capture.toml", folder / "truth.h5"
+    plan.write_text(describe(bank), encoding="utf-8")
+    bank.save(truth)
+    return [*files, plan, truth]
+
+
+def _take(shot: Shot, bank: PsfBank, rng: np.random.Generator) -> npt.NDArray[np.uint16]:
+    """Draw the noise of one picture, and convert it to DN."""
+    noise = _noise_of(bank.at())
+    sites = cfa_sites(bank.camera.cfa, bank.camera.size_px)
+    expected_e = shot.electrons + noise.dark_e_per_s[sites] * shot.exposure_s
+    read_e = read_out(expected_e, noise.read_noise_e[sites], rng)
+    return digitise(read_e, noise.gain_dn_per_e[sites], noise.black_dn[sites], noise.white_dn[sites]).astype(np.uint16)
+
+
+def _noise_of(calibration: Calibration) -> NoiseModel:
+    if calibration.noise is None:
+        raise MissingPartError("rendering needs a bank with noise", remedy="Calibrate with flat and dark captures")
+    return calibration.noise
+
+
+def _write_picture(path: Path, dn: npt.NDArray[np.uint16], bank: PsfBank, exposure_s: float) -> None:
+    if path.suffix == ".png":
+        if not cv2.imwrite(str(path), dn, [cv2.IMWRITE_PNG_COMPRESSION, 9]):
+            raise ImageError("the picture cannot be written", where=str(path), remedy="Is the folder writable?")
+        return
+    camera, setting = bank.camera, bank.at().setting
+    black, white = _levels(bank)
+    write_dng(
+        path, dn, cfa=camera.cfa, black_level=black, white_level=white, maker=camera.maker, model=camera.model,
+        exposure_s=exposure_s, iso=setting.iso, f_number=setting.f_number, focal_mm=setting.focal_mm,
+    )  # fmt: skip
+
+
+def _levels(bank: PsfBank) -> tuple[float, float]:
+    """Black and white level of all channels, DN, as a capture.toml declares them."""
+    noise = _noise_of(bank.at())
+    return round(float(np.mean(noise.black_dn)), 3), float(np.min(noise.white_dn))
+
+
+def describe(bank: PsfBank) -> str:
+    """Write the capture.toml of a rendered session."""
+    camera, calibration = bank.camera, bank.at()
+    setting, wavefront = calibration.setting, calibration.wavefront
+    black, white = _levels(bank)
+    about = {
+        "make": camera.maker, "model": camera.model, "serial": camera.serial, "lens": camera.lens,
+        "width": camera.size_px[1], "height": camera.size_px[0], "pixel_pitch_um": camera.pitch_um,
+        "f_number": setting.f_number, "focal_length_mm": setting.focal_mm, "focus_m": setting.focus_m,
+        "iso": setting.iso, "cfa": camera.cfa, "black_level": black, "white_level": white,
+        "wavelengths_nm": None if wavefront is None else wavefront.wavelength_nm.tolist(),
+    }  # fmt: skip
+    targets: tuple[tuple[str, dict[str, float]], ...] = (
+        ("led", {"pitch_mm": views.LED_PITCH_MM, "diameter_mm": views.LED_MM}),
+        ("slanted_edge", {"square_mm": views.EDGES.square_mm}),
+        ("chessboard", {"columns": views.BOARD.columns, "rows": views.BOARD.rows, "square_mm": views.BOARD.square_mm}),
+        ("flat", {}),
+        ("dark", {}),
+    )
+    known = {key: value for key, value in about.items() if value not in (None, "") and value == value}
+    tables = ["# A session rendered by `psfbank synth`: truth.h5 is the camera it was rendered from.", "[camera]"]
+    tables += [f"{key} = {json.dumps(value)}" for key, value in known.items()]
+    for kind, geometry in targets:
+        entry = {"kind": kind, "files": f"{kind}/*", **geometry, "exposure_s": EXPOSURE_S}
+        tables += ["", "[[capture]]", *(f"{key} = {json.dumps(value)}" for key, value in entry.items())]
+    return "\n".join(tables) + "\n"
