@@ -57,6 +57,12 @@ def test_iso_is_compared_in_stops() -> None:
     assert bank.at(iso=410).setting.iso == 1600
 
 
+def test_keys_are_weighed_by_their_range_in_the_bank() -> None:
+    # 7.1 dioptres: 2.9 of 8 from the first and 5.1 of 8 from the second; ISO: the whole range, one stop, from the first
+    bank = bank_of(Setting(focus_m=0.1, iso=100), Setting(focus_m=0.5, iso=200))
+    assert bank.at(focus_m=0.14, iso=200).setting.iso == 200
+
+
 @given(st.permutations([NEAR, MID, FAR, LOUD]), st.floats(0.05, 50), st.floats(50, 5000))
 def test_the_choice_does_not_depend_on_the_order(order: list[Setting], focus_m: float, iso: float) -> None:
     def choice(bank: PsfBank) -> Any:
