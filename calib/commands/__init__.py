@@ -13,6 +13,7 @@ from typer.core import TyperGroup
 
 from calib.commands import _console
 from calib.commands.info import info
+from calib.commands.synth import synth
 from calib.commands.verify import verify
 from psfbank import __version__
 from psfbank.errors import BankFormatError, PsfBankError
@@ -70,7 +71,7 @@ def _psfbank(
     _console.set_up_logging(verbose)
 
 
-for _command in (info, verify):
+for _command in (synth, info, verify):
     app.command()(_command)
 
 
