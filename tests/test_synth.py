@@ -214,25 +214,33 @@ def test_centring_returns_what_it_took_out():
     assert centroid_px(kernel, 3) == pytest.approx((0, 0), abs=1e-6)
 
 
+SESSION_SIZE = (144, 192)
+
+
 @pytest.fixture(scope="module")
-def session(bank, tmp_path_factory):
+def tiny() -> PsfBank:
+    return phone_like(*SESSION_SIZE[::-1], tiles=(3, 4), half_px=5)
+
+
+@pytest.fixture(scope="module")
+def session(tiny, tmp_path_factory):
     folder = tmp_path_factory.mktemp("session")
-    return folder, write_session(bank, folder, np.random.default_rng(4), dng=("dark", "flat"))
+    return folder, write_session(tiny, folder, np.random.default_rng(4), dng=("dark", "flat"))
 
 
-def test_a_session_loads_as_a_plan(session, bank):
+def test_a_session_loads_as_a_plan(session, tiny):
     folder, files = session
     plan = load_plan(folder)
     assert [entry.kind for entry in plan.entries] == list(KINDS)
     assert sum(len(entry.files) for entry in plan.entries) == SHOTS == len(files) - 2
-    assert plan.camera.size_px == (HEIGHT, WIDTH)
-    assert plan.setting.known() == pytest.approx(bank.at().setting.known())
+    assert plan.camera.size_px == SESSION_SIZE
+    assert plan.setting.known() == pytest.approx(tiny.at().setting.known())
     assert plan.of("chessboard")[0].columns == BOARD.columns
     truth = PsfBank.open(folder / "truth.h5").at()
-    np.testing.assert_array_equal(truth.psf_grid.kernels, bank.at().psf_grid.kernels)
+    np.testing.assert_array_equal(truth.psf_grid.kernels, tiny.at().psf_grid.kernels)
 
 
-def test_a_dng_reads_back_to_the_level_it_was_written_at(session, bank):
+def test_a_dng_reads_back_to_the_level_it_was_written_at(session, tiny):
     pytest.importorskip("rawpy")
     folder, _ = session
     plan = load_plan(folder)
@@ -240,16 +248,16 @@ def test_a_dng_reads_back_to_the_level_it_was_written_at(session, bank):
     assert all(file.suffix == ".dng" for file in flats.files)
     brightest = plan.read(flats, flats.files[-1])
     assert brightest.setting.iso == 100
-    want = expose(shading_of(bank.at(), bank.camera), bank.at(), bank.camera, FLAT_LEVELS[-1]).mean()
-    noise = bank.at().noise
+    want = expose(shading_of(tiny.at(), tiny.camera), tiny.at(), tiny.camera, FLAT_LEVELS[-1]).mean()
+    noise = tiny.at().noise
     scale = float(noise.gain_dn_per_e[0] / (noise.white_dn - noise.black_dn)[0])
     assert brightest.pixels.mean() == pytest.approx(want * scale, rel=2e-3)
 
 
-def test_flat_pairs_follow_the_noise_model(session, bank):
+def test_flat_pairs_follow_the_noise_model(session, tiny):
     """Photon transfer, EMVA 1288: half the variance of a difference is gain x signal + read noise + rounding."""
     folder, _ = session
-    plan, noise = load_plan(folder), bank.at().noise
+    plan, noise = load_plan(folder), tiny.at().noise
     files = plan.of("flat")[0].files
     gain, read = noise.gain_dn_per_e[1], noise.read_noise_e[1]
     span = (noise.white_dn - noise.black_dn)[1]
@@ -257,12 +265,12 @@ def test_flat_pairs_follow_the_noise_model(session, bank):
         a, b = (plan.read(plan.of("flat")[0], f).pixels.astype(np.float64) * span for f in (first, second))
         variance = np.var(a - b) / 2
         want = gain * np.mean(a + b) / 2 + (gain * read) ** 2 + 1 / 12
-        assert variance == pytest.approx(want, rel=0.03)  # 76 800 pixels: 0.5 % one sigma
+        assert variance == pytest.approx(want, rel=0.035)  # 27 648 pixels: 0.9 % one sigma
 
 
-def test_the_same_seed_gives_the_same_files(session, bank, tmp_path):
+def test_the_same_seed_gives_the_same_files(session, tiny, tmp_path):
     _, files = session
-    again = write_session(bank, tmp_path, np.random.default_rng(4), dng=("dark", "flat"))
+    again = write_session(tiny, tmp_path, np.random.default_rng(4), dng=("dark", "flat"))
     for one, other in zip(files, again, strict=True):
         digests = [hashlib.sha256(path.read_bytes()).hexdigest() for path in (one, other)]
         assert digests[0] == digests[1], one.name
