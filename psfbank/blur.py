@@ -196,15 +196,15 @@ class SpatiallyVaryingBlur:
 
     def _transfer_rows(self, nodes: tuple[int, ...]) -> list[Spectrum]:
         """Transfer functions (Tx, scale, scale, Fy, Fx / 2 + 1) of whole rows of nodes."""
-        first, last = self._columns[0].nodes[0], self._columns[-1].nodes[-1]
-        bytes_a_row = 8 * self.source_scale**2 * (last + 1 - first) * self._size[0] * (self._size[1] // 2 + 1)
-        for j in nodes:
-            if j not in self._transfer:
-                while len(self._transfer) >= max(2, CACHE_BYTES // bytes_a_row):
-                    self._transfer.pop(next(iter(self._transfer)))
-                used = self._kernels[j, first : last + 1]
-                self._transfer[j] = fft.rfft2(used, s=self._size, workers=self.workers)
-        return [self._transfer[j] for j in nodes]
+        cached = self._transfer  # replaced, never changed: threads may share a blur
+        rows = {j: cached[j] if j in cached else self._transformed(j) for j in nodes}
+        most = max(2, CACHE_BYTES // rows[nodes[0]].nbytes)
+        self._transfer = dict(list({**cached, **rows}.items())[-most:])
+        return list(rows.values())
+
+    def _transformed(self, node: int) -> Spectrum:
+        used = self._kernels[node, self._columns[0].nodes[0] : self._columns[-1].nodes[-1] + 1]
+        return np.asarray(fft.rfft2(used, s=self._size, workers=self.workers))
 
     def _place(self, row: _Span, column: _Span, spill: int, phases: int) -> tuple[slice, slice]:
         y, x = (
