@@ -14,7 +14,7 @@ import tifffile
 from psfbank.model import CFA_PATTERNS
 
 _BYTE, _ASCII, _SHORT, _LONG, _RATIONAL, _SRATIONAL = 1, 2, 3, 4, 5, 10  # TIFF 6.0, section 2: types of fields
-_CFA, _BLACK_IS_ZERO = 32803, 1  # photometric interpretations
+_CFA, _LINEAR_RAW, _BLACK_IS_ZERO = 32803, 34892, 1  # photometric interpretations
 _D65 = 21  # EXIF 2.3, LightSource
 _XYZ_TO_SRGB = (3.2405, -1.5371, -0.4985, -0.9693, 1.8760, 0.0416, 0.0556, -0.2040, 1.0572)  # IEC 61966-2-1
 
@@ -82,6 +82,9 @@ def write_dng(
         software=False,
         subfiletype=0,
     )
+    if cfa == "mono":  # a DNG of one plane is LinearRaw, which tifffile writes of three planes only
+        with tifffile.TiffFile(path, mode="r+") as tif:
+            tif.pages.first.tags["PhotometricInterpretation"].overwrite(_LINEAR_RAW)
 
 
 def _colour_tags(cfa: str) -> list[tuple[Any, ...]]:

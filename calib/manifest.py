@@ -312,10 +312,8 @@ def _camera(path: Path, table: _CameraTable, sample: Picture | None) -> Camera:
     else:
         raise _error(path, "[camera].width", "is missing, and no capture can be read", _remedy(["camera", "width"]))
     cfa = table.cfa or (sample.cfa if sample else "mono")
-    own = (sample.maker, sample.model) if sample else ("", "")
-    maker, model = (
-        word if word != "unknown" else found or word for word, found in zip((table.make, table.model), own, strict=True)
-    )
+    maker = table.make or (sample.maker if sample else "") or "unknown"
+    model = table.model or (sample.model if sample else "") or "unknown"
     return Camera(maker, model, size_px, cfa, table.serial, table.lens, table.pixel_pitch_um or _NAN)
 
 

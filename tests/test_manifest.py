@@ -1,0 +1,236 @@
+"""capture.toml -> plan; every mistake is answered with file, field and remedy."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from calib.dng import write_dng
+from calib.manifest import DEFAULT_WAVELENGTHS_NM, GEOMETRY, load_plan
+from psfbank.errors import CaptureUnusable, ManifestError
+
+SHARED = Path(os.environ.get("PSFBANK_SHARED", Path(__file__).parents[2] / "shared"))
+CAMERA = """
+[camera]
+make = "Maker"
+model = "Model"
+width = 32
+height = 24
+pixel_pitch_um = 1.4
+f_number = 2.0
+focal_length_mm = 4.5
+cfa = "RGGB"
+black_level = 64
+white_level = 1023
+"""
+FLAT = '[[capture]]\nkind = "flat"\nfiles = "flat/*.png"\n'
+VALUES = {"pitch_mm": 46.0, "columns": 13, "rows": 9, "square_mm": 30.0, "diameter_mm": 0.5}
+
+
+@pytest.fixture
+def session(tmp_path: Path) -> Path:
+    (tmp_path / "flat").mkdir()
+    for i in (2, 0, 1):
+        dn = np.random.default_rng(i).integers(100, 900, (24, 32)).astype(np.uint16)
+        cv2.imwrite(str(tmp_path / "flat" / f"{i}.png"), dn)
+    describe(tmp_path, CAMERA + FLAT)
+    return tmp_path
+
+
+def describe(session: Path, text: str) -> Path:
+    (session / "capture.toml").write_text(text)
+    return session
+
+
+def refusal(session: Path, text: str) -> str:
+    with pytest.raises(ManifestError) as caught:
+        load_plan(describe(session, text))
+    assert "capture.toml" in caught.value.where
+    assert caught.value.remedy
+    return str(caught.value)
+
+
+def test_complete_description(session: Path) -> None:
+    row = 'kind = "led"\nfiles = "flat/0.png"\npitch_mm = 46\ndiameter_mm = 0.5\nfocus_m = 1.5\nexposure_s = 0.01\n'
+    plan = load_plan(describe(session, CAMERA + FLAT + "[[capture]]\n" + row))
+    assert (plan.camera.maker, plan.camera.model, plan.camera.cfa) == ("Maker", "Model", "RGGB")
+    assert (plan.camera.size_px, plan.camera.pitch_um) == ((24, 32), 1.4)
+    assert (plan.black_level, plan.white_level, plan.encoding) == ((64.0,) * 3, 1023.0, "linear")
+    assert plan.wavelengths_nm == DEFAULT_WAVELENGTHS_NM
+    assert plan.setting.known() == {"f_number": 2.0, "focal_mm": 4.5}
+    flat, led = plan.entries
+    assert [plan.name(file) for file in flat.files] == ["flat/0.png", "flat/1.png", "flat/2.png"]
+    assert (flat.kind, flat.setting.known(), flat.pitch_mm) == ("flat", plan.setting.known(), None)
+    assert led.setting.known() == {**plan.setting.known(), "focus_m": 1.5}
+    assert (led.pitch_mm, led.diameter_mm, led.exposure_s) == (46.0, 0.5, 0.01)
+    assert plan.of("led")[0] is led
+
+
+def test_directory_and_file_mean_the_same(session: Path) -> None:
+    assert load_plan(session).entries[0].files == load_plan(str(session / "capture.toml")).entries[0].files
+
+
+def test_plan_reads_its_captures(session: Path) -> None:
+    plan = load_plan(session)
+    capture = plan.read(plan.entries[0], plan.entries[0].files[1])
+    dn = cv2.imread(str(session / "flat" / "1.png"), cv2.IMREAD_UNCHANGED)
+    np.testing.assert_allclose(capture.pixels, (dn - 64.0) / (1023 - 64), atol=2e-7)
+    assert capture.name == "flat/1.png"
+
+
+def test_all_black_is_fine_for_a_dark_and_not_for_a_flat(session: Path) -> None:
+    dn = np.random.default_rng(0).normal(64, 2, (24, 32)).round().astype(np.uint16)
+    cv2.imwrite(str(session / "flat" / "0.png"), dn)
+    plan = load_plan(describe(session, CAMERA + FLAT + FLAT.replace('"flat"', '"dark"')))
+    flat, dark = plan.entries
+    assert plan.read(dark, dark.files[0]).pixels.max() < 0.02
+    with pytest.raises(CaptureUnusable, match="all black"):
+        plan.read(flat, flat.files[0])
+
+
+@pytest.mark.parametrize("kind", GEOMETRY)
+def test_every_kind_needs_its_geometry_and_no_other(session: Path, kind: str) -> None:
+    needed, allowed = GEOMETRY[kind]
+    row = FLAT.replace('"flat"', f'"{kind}"')
+    given = {key: f"{key} = {VALUES[key]}\n" for key in (*needed, *allowed)}
+    (entry,) = load_plan(describe(session, CAMERA + row + "".join(given.values()))).entries
+    assert entry.kind == kind
+    assert all(getattr(entry, key) == VALUES[key] for key in given)
+    for key in needed:
+        message = refusal(session, CAMERA + row + "".join(text for other, text in given.items() if other != key))
+        assert f"capture[0].{key}: {kind} captures need it" in message
+    for key in VALUES.keys() - given.keys():
+        text = CAMERA + row + f"{key} = {VALUES[key]}\n" + "".join(given.values())
+        assert f"capture[0].{key}: {kind} captures have none" in refusal(session, text)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("width = 32", "widht = 32", ("[camera].widht", "unknown key", "Did you mean width?")),
+        ("width = 32", 'width = "32"', ("[camera].width", "'32'", "pixels")),
+        ("width = 32", "width = 32.5", ("[camera].width", "32.5", "integer")),
+        ("width = 32", "width = true", ("[camera].width", "True")),
+        ("width = 32", "width = -32", ("[camera].width", "-32", "greater than 0")),
+        ("width = 32\n", "", ("[camera].width", "is missing although height is given")),
+        ("pixel_pitch_um = 1.4", "pixel_pitch_um = nan", ("[camera].pixel_pitch_um", "finite")),
+        ("white_level = 1023", "white_level = 64", ("[camera].white_level", "not above black_level = 64")),
+        ("white_level = 1023\n", "", ("[camera].white_level", "only RAW files bring their own")),
+        ('cfa = "RGGB"', 'cfa = "RGBG"', ("[camera].cfa", "'RGBG'", "GBRG")),
+        ('cfa = "RGGB"', 'encoding = "gamma"', ("[camera].encoding", "'gamma'", "srgb")),
+        ('cfa = "RGGB"', 'cfa = "RGGB"\nencoding = "srgb"', ("[camera].cfa", "never gamma-coded")),
+        ('cfa = "RGGB"', 'encoding = "srgb"', ("[camera].black_level", "Leave black_level out")),
+        ("f_number = 2.0", "f_number = 2.0\nwavelengths_nm = [610, 540]", ("[camera].wavelengths_nm", "2", "3")),
+        ("f_number = 2.0", "f_number = 2.0\nwavelengths_nm = [0.61]", ("[camera].wavelengths_nm[0]", "0.61")),
+        ("[camera]", "[camrea]", ("camera", "is missing", "[camera]")),
+        ("[[capture]]", "[[captures]]", ("capture", "[[capture]]")),
+        ('"flat"', '"flats"', ("capture[0].kind", "'flats'", "noise_target")),
+        ('"flat/*.png"', '""', ("capture[0].files", "glob")),
+        ('"flat/*.png"', '"flat/*.dng"', ("capture[0].files", 'no file matches "flat/*.dng"')),
+        ('"flat/*.png"', '"../*.png"', ("capture[0].files", "leaves the session directory")),
+        ('"flat/*.png"', '"/etc/*"', ("capture[0].files", "leaves the session directory")),
+        ('"flat/*.png"', '"**flat"', ("capture[0].files", "**flat")),
+        ('"flat/*.png"', "3", ("capture[0].files", "string")),
+        ('kind = "flat"', 'kind = "flat"\nfocus = 2', ("capture[0].focus", "Did you mean focus_m?")),
+    ],
+)
+def test_mistake_is_named_with_its_field_and_remedy(session: Path, old: str, new: str, words: tuple[str, ...]) -> None:
+    text = CAMERA + FLAT
+    assert old in text
+    message = refusal(session, text.replace(old, new))
+    assert all(word in message for word in words), message
+
+
+def test_second_table_is_counted_from_zero(session: Path) -> None:
+    assert "capture[1].iso" in refusal(session, CAMERA + FLAT + FLAT + "iso = 0\n")
+
+
+def test_bad_toml_tells_the_line(session: Path) -> None:
+    assert "line 3" in refusal(session, '[camera]\nmake = "x"\nmodel = Model\n')
+
+
+def test_text_that_is_not_utf8(session: Path) -> None:
+    (session / "capture.toml").write_bytes(b'[camera]\nmake = "\xff"\n')
+    with pytest.raises(ManifestError, match="UTF-8"):
+        load_plan(session)
+
+
+def test_missing_description(tmp_path: Path) -> None:
+    with pytest.raises(ManifestError, match=r"capture\.toml: the file cannot be read"):
+        load_plan(tmp_path)
+    with pytest.raises(ManifestError, match="nowhere"):
+        load_plan(tmp_path / "nowhere")
+
+
+def test_link_out_of_the_session_is_refused(session: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    outside = tmp_path_factory.mktemp("outside") / "secret.png"
+    outside.write_bytes((session / "flat" / "0.png").read_bytes())
+    (session / "flat" / "9.png").symlink_to(outside)
+    assert "links to outside" in refusal(session, CAMERA + FLAT)
+
+
+def test_pictures_decide_what_the_camera_table_leaves_open(session: Path) -> None:
+    colours = np.random.default_rng(0).integers(0, 255, (20, 30, 3)).astype(np.uint8)
+    row = FLAT.replace("png", "jpg")
+    cv2.imwrite(str(session / "flat" / "a.jpg"), colours)
+    plan = load_plan(describe(session, '[camera]\nencoding = "srgb"\n' + row))
+    assert (plan.camera.cfa, plan.camera.size_px, plan.camera.maker) == ("RGB", (20, 30), "unknown")
+    cv2.imwrite(str(session / "flat" / "a.jpg"), colours[..., 0])
+    plan = load_plan(describe(session, '[camera]\nencoding = "srgb"\n' + row))
+    assert (plan.camera.cfa, plan.camera.channels, plan.wavelengths_nm) == ("mono", ("Y",), (540.0,))
+    assert "8-bit" in refusal(session, "[camera]\n" + row)
+
+
+def test_broken_first_picture_does_not_decide(session: Path) -> None:
+    (session / "flat" / "0.png").write_bytes(b"")
+    text = CAMERA.replace('cfa = "RGGB"\n', "").replace("width = 32\nheight = 24\n", "")
+    plan = load_plan(describe(session, text + FLAT))
+    assert (plan.camera.cfa, plan.camera.size_px) == ("mono", (24, 32))
+
+
+def test_nothing_readable_and_no_size(session: Path) -> None:
+    for file in (session / "flat").iterdir():
+        file.write_bytes(b"")
+    assert "[camera].width" in refusal(session, CAMERA.replace("width = 32\nheight = 24\n", "") + FLAT)
+
+
+def test_raw_brings_all_of_its_own(session: Path) -> None:
+    dn = np.random.default_rng(0).integers(100, 900, (26, 34)).astype(np.uint16)
+    write_dng(
+        session / "flat" / "a.dng",
+        dn,
+        cfa="BGGR",
+        black_level=50,
+        white_level=1000,
+        maker="Own",
+        model="Self",
+        iso=200,
+        exposure_s=0.25,
+    )
+    plan = load_plan(describe(session, "[camera]\n" + FLAT.replace("png", "dng")))
+    assert (plan.camera.maker, plan.camera.model, plan.camera.cfa) == ("Own", "Self", "BGGR")
+    assert (plan.camera.size_px, plan.black_level, plan.white_level) == ((26, 34), (50.0,) * 3, 1000.0)
+    assert plan.setting.iso == 200
+    capture = plan.read(plan.entries[0], plan.entries[0].files[0])
+    assert (capture.setting.iso, capture.exposure_s) == (200, 0.25)
+
+
+@pytest.mark.skipif(not SHARED.is_dir(), reason="no shared captures here")
+@pytest.mark.parametrize(
+    ("folder", "cfa", "kinds"),
+    [
+        ("truth/camera_a/captures", "RGGB", ["led", "slanted_edge", "chessboard", "flat", "dark"]),
+        ("real/dashcam", "RGB", ["chessboard"]),
+        ("real/opencv_left", "mono", ["chessboard"]),
+    ],
+)
+def test_real_sessions(folder: str, cfa: str, kinds: list[str]) -> None:
+    plan = load_plan(SHARED / folder)
+    assert plan.camera.cfa == cfa
+    assert [entry.kind for entry in plan.entries] == kinds
+    first = plan.entries[0]
+    assert plan.read(first, first.files[0]).pixels.shape[:2] == plan.camera.size_px
