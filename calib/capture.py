@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from calib.picture import Picture, decode_raster, decode_tiff, is_dng, require_sane_size, tiff_metadata
 from psfbank.errors import CaptureUnusable
+from psfbank.isp import srgb_decode
 from psfbank.model import CFA_PATTERNS, Camera, Capture, Setting
 from psfbank.sensor import cfa_sites
 
@@ -124,7 +125,7 @@ def read_capture(
     pixels = (dn.astype(np.float32) - offset) / (np.float32(white) - offset)
     over = np.greater_equal(dn, white - 0.5 if np.issubdtype(dn.dtype, np.integer) else white * (1 - 1e-6))
     saturated = over if dn.ndim == 2 else np.any(over, axis=-1)
-    pixels = _srgb_to_linear(pixels) if encoding == "srgb" else pixels
+    pixels = srgb_decode(pixels) if encoding == "srgb" else pixels
     _require_exposure(pixels, saturated, lit, where)
     merged = Setting(**{**picture.setting.known(), **setting.known()})
     exposure_s = picture.exposure_s if math.isnan(exposure_s) else exposure_s
@@ -264,11 +265,6 @@ def _levels(
         remedy = "Declare black_level and white_level in [camera]"
         raise CaptureUnusable("the black and the white level are unknown", where=where, remedy=remedy)
     return np.broadcast_to(np.asarray(black, dtype=np.float32), (len(camera.channels),)), float(white)
-
-
-def _srgb_to_linear(coded: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """Inverse of the transfer function of IEC 61966-2-1."""
-    return np.where(coded <= 0.04045, coded / 12.92, ((coded + 0.055) / 1.055) ** 2.4).astype(np.float32)
 
 
 def _require_exposure(pixels: npt.NDArray[np.float32], saturated: npt.NDArray[np.bool_], lit: bool, where: str) -> None:
