@@ -138,13 +138,13 @@ def write_session(
     for i, (shot, own_rng) in enumerate(zip(shots(bank), rng.spawn(SHOTS), strict=True)):
         report("rendering", i, SHOTS)
         dn = _take(shot, bank, own_rng)
-        path = folder / shot.kind / (shot.name + (".dng" if shot.kind in dng else ".png"))
+        path = folder / shot.kind / (shot.name + _suffix(shot.kind, dng))
         path.parent.mkdir(parents=True, exist_ok=True)
         _write_picture(path, dn, bank, shot.exposure_s)
         files.append(path)
     report("rendering", SHOTS, SHOTS)
     plan, truth = folder / "capture.toml", folder / "truth.h5"
-    plan.write_text(describe(bank), encoding="utf-8")
+    plan.write_text(describe(bank, dng), encoding="utf-8")
     bank.save(truth)
     return [*files, plan, truth]
 
@@ -162,6 +162,10 @@ def _noise_of(calibration: Calibration) -> NoiseModel:
     if calibration.noise is None:
         raise MissingPartError("rendering needs a bank with noise", remedy="Calibrate with flat and dark captures")
     return calibration.noise
+
+
+def _suffix(kind: str, dng: Collection[str]) -> str:
+    return ".dng" if kind in dng else ".png"
 
 
 def _write_picture(path: Path, dn: npt.NDArray[np.uint16], bank: PsfBank, exposure_s: float) -> None:
@@ -183,8 +187,8 @@ def _levels(bank: PsfBank) -> tuple[float, float]:
     return round(float(np.mean(noise.black_dn)), 3), float(np.min(noise.white_dn))
 
 
-def describe(bank: PsfBank) -> str:
-    """Write the capture.toml of a rendered session."""
+def describe(bank: PsfBank, dng: Collection[str] = ()) -> str:
+    """Write the capture.toml of a rendered session, the kinds in `dng` being DNG and the others PNG."""
     camera, calibration = bank.camera, bank.at()
     setting, wavefront = calibration.setting, calibration.wavefront
     black, white = _levels(bank)
@@ -206,6 +210,6 @@ def describe(bank: PsfBank) -> str:
     tables = ["# A session rendered by `psfbank synth`: truth.h5 is the camera it was rendered from.", "[camera]"]
     tables += [f"{key} = {json.dumps(value)}" for key, value in known.items()]
     for kind, geometry in targets:
-        entry = {"kind": kind, "files": f"{kind}/*", **geometry, "exposure_s": EXPOSURE_S}
+        entry = {"kind": kind, "files": f"{kind}/*{_suffix(kind, dng)}", **geometry, "exposure_s": EXPOSURE_S}
         tables += ["", "[[capture]]", *(f"{key} = {json.dumps(value)}" for key, value in entry.items())]
     return "\n".join(tables) + "\n"

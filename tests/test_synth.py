@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 from scipy.special import erf
+from typer.testing import CliRunner
 
+from calib.commands import app
 from calib.manifest import load_plan
 from calib.synth import Lens, plane_of, point_patch, rays_of, render_chart, render_points, samples_from_means
 from calib.synth_camera import centred, phone_like
@@ -279,3 +282,44 @@ def test_the_same_seed_gives_the_same_files(session, tiny, tmp_path):
 def test_an_unknown_kind_is_refused(bank, tmp_path):
     with pytest.raises(ValueError, match="must name kinds"):
         write_session(bank, tmp_path, np.random.default_rng(0), dng=("chart",))
+
+
+def test_the_sample_captures_are_small_and_whole():
+    folder = Path(__file__).parents[1] / "sample_captures"
+    sizes = [file.stat().st_size for file in folder.rglob("*") if file.is_file()]
+    assert sum(sizes) < 8_000_000
+    assert max(sizes) < 3_000_000
+    plan, truth = load_plan(folder), PsfBank.open(folder / "truth.h5")
+    assert plan.camera.size_px == truth.camera.size_px
+    assert sum(len(entry.files) for entry in plan.entries) == SHOTS
+
+
+def test_the_sample_camera_is_the_one_that_is_computed_today():
+    """`truth.h5` follows from the code: a change of the camera asks for new samples."""
+    kept = PsfBank.open(Path(__file__).parents[1] / "sample_captures" / "truth.h5").at()
+    height, width = load_plan(Path(__file__).parents[1] / "sample_captures").camera.size_px
+    now = phone_like(width, height).at()
+    np.testing.assert_allclose(kept.psf_grid.kernels, now.psf_grid.kernels, atol=1e-6)
+    np.testing.assert_allclose(kept.distortion.coefficients, now.distortion.coefficients, atol=1e-4)
+    np.testing.assert_allclose(kept.noise.gain_dn_per_e, now.noise.gain_dn_per_e)
+
+
+def test_the_command_says_what_it_wrote(tiny, tmp_path, monkeypatch):
+    written = {}
+
+    def stand_in(truth, folder, rng, *, dng, report):
+        folder.mkdir()
+        report("rendering", 1, 1)
+        (folder / "capture.toml").write_text("x" * 1500)
+        written.update(size=truth.camera.size_px, dng=tuple(dng), draw=rng.integers(1 << 30))
+        return [folder / "capture.toml"]
+
+    monkeypatch.setattr("calib.synth_session.write_session", stand_in)
+    tiny.save(tmp_path / "tiny.h5")
+    arguments = ["synth", str(tmp_path / "out"), "--bank", str(tmp_path / "tiny.h5"), "--dng", "dark", "--seed", "3"]
+    answer = CliRunner().invoke(app, arguments)
+    assert answer.exit_code == 0
+    assert "1 files, 0.00 MB" in answer.stdout
+    assert written == {"size": SESSION_SIZE, "dng": ("dark",), "draw": np.random.default_rng(3).integers(1 << 30)}
+    assert CliRunner().invoke(app, arguments).exit_code == 2  # not empty
+    assert CliRunner().invoke(app, ["synth", str(tmp_path / "new"), "--dng", "chart"]).exit_code == 2
