@@ -46,7 +46,7 @@ class Layout:
         return (self.deviation_degree + 1) * (self.deviation_degree + 2) // 2
 
     def slices(self) -> dict[str, slice]:
-        """Return the groups: wave, deviation, lateral, diffusion, clip (gain, x, y, radius), scale."""
+        """Return the groups: wave, deviation, lateral, diffusion, clip (gain, x, y, radius), scale (common, others)."""
         others = self.channels - 1
         sizes = {
             "wave": self.terms * self.shared,
@@ -54,7 +54,7 @@ class Layout:
             "lateral": others * 2 * self.shared,
             "diffusion": self.channels,
             "clip": 4,
-            "scale": 1,
+            "scale": self.channels,  # of diffraction: the common one, then how the other channels differ
         }
         ends = np.cumsum(list(sizes.values()))
         return {name: slice(int(end - size), int(end)) for (name, size), end in zip(sizes.items(), ends, strict=True)}
@@ -91,6 +91,8 @@ def local_map(layout: Layout, channel: int, field: FloatArray) -> npt.NDArray[np
     out[:, rows["clip_y"], gain], out[:, rows["clip_y"], y] = field[:, 1], 1.0
     out[:, rows["clip_radius"], radius] = 1.0
     out[:, rows["scale"], at["scale"].start] = 1.0
+    if other is not None:
+        out[:, rows["scale"], at["scale"].start + 1 + other] = 1.0
     return out
 
 

@@ -41,7 +41,8 @@ class WavefrontFit:
     """A fitted field: parameters with their covariance, and what became of every light.
 
     `vector` (G,) and `covariance` (G, G) follow `layout`; `xy_px` (S, 2) are the lights' geometric positions (the
-    reference channel's, before the PSF's own displacement); `used` (S,); `chi2` (S,) per degree of freedom.
+    reference channel's, before the PSF's own displacement) with `sigma_px` (S,) of a coordinate; `used` (S,); `chi2`
+    (S,) per sample.
     """
 
     layout: Layout
@@ -51,6 +52,7 @@ class WavefrontFit:
     vector: FloatArray
     covariance: FloatArray
     xy_px: FloatArray
+    sigma_px: FloatArray
     used: BoolArray
     chi2: FloatArray
 
@@ -81,7 +83,9 @@ def priors(layout: Layout, f_number_known: bool = True) -> tuple[npt.NDArray[np.
     sigma[at["lateral"]] = 2.0
     mean[at["diffusion"]], sigma[at["diffusion"]] = 0.25, 0.1
     mean[at["clip"]], sigma[at["clip"]] = (0.0, 0.0, 0.0, 1.1), (0.5, 0.1, 0.1, 0.15)
-    mean[at["scale"]], sigma[at["scale"]] = 1.0, 0.05 if f_number_known else 0.5
+    common, others = at["scale"].start, slice(at["scale"].start + 1, at["scale"].stop)
+    mean[common], sigma[common] = 1.0, 0.05 if f_number_known else 0.5
+    sigma[others] = 0.03  # a channel's effective wavelength
     return mean, sigma
 
 
@@ -221,7 +225,10 @@ def fit_wavefront(
         used = used & ~bad
         at, _ = minimise(problem.of_lights(np.flatnonzero(used)), at, executor=executor)
     chi2 = light_chi2(problem, at, executor)
-    spread = covariance(assemble(problem.of_lights(np.flatnonzero(used)), at, executor))
+    normal = assemble(problem.of_lights(np.flatnonzero(used)), at, executor)
+    sigma_px = np.sqrt(np.trace(np.linalg.inv(normal.light_matrix), axis1=1, axis2=2) / 2)
     report("wavefront", total, total)
     half_px = points.patch.shape[1] // 2
-    return WavefrontFit(problem.layout, optics, size_px, half_px, at.vector, spread, at.xy_px, used, chi2)
+    return WavefrontFit(
+        problem.layout, optics, size_px, half_px, at.vector, covariance(normal), at.xy_px, sigma_px, used, chi2
+    )

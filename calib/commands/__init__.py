@@ -12,7 +12,9 @@ import typer
 from typer.core import TyperGroup
 
 from calib.commands import _console
+from calib.commands.calibrate import calibrate
 from calib.commands.info import info
+from calib.commands.simulate import simulate
 from calib.commands.synth import synth
 from calib.commands.verify import verify
 from psfbank import __version__
@@ -71,7 +73,7 @@ def _psfbank(
     _console.set_up_logging(verbose)
 
 
-for _command in (synth, info, verify):
+for _command in (calibrate, synth, info, verify, simulate):
     app.command()(_command)
 
 

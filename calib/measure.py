@@ -1,0 +1,286 @@
+"""The steps of a calibration: each takes what was captured, or says in the journal why its part is missing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass
+
+import numpy as np
+
+from calib import chessboard, geometry, led
+from calib.manifest import Entry, Plan
+from calib.photometry import fit_illumination, fit_noise
+from calib.pointmodel import Optics
+from calib.psf import image_centroids
+from calib.session import Journal, Report, Shot, in_words, silent
+from calib.wavefront import WavefrontFit, fit_wavefront
+from psfbank.arrays import FloatArray
+from psfbank.errors import CalibrationError, FitFailed, NoTargetFound
+from psfbank.flags import Flag
+from psfbank.model import Corners, DistortionMap, Illumination, NoiseModel, Points, PsfGrid
+from psfbank.zernike import noll_terms
+
+NOLL_FIRST, NOLL_LAST = 4, 15  # piston and tilt show in no centred PSF
+NOMINAL_F_NUMBER, NOMINAL_PITCH_UM = 2.0, 1.4  # a phone's, where the manifest does not say; their scale is then fitted
+BAND_NM = 20.0  # half width of a channel's spectrum
+LARGEST_HALF_PX, SMALLEST_HALF_PX = 14, 8
+PATCH_OF_SPACING = 0.42  # half a patch; two points' patches stay apart
+
+
+def measure_noise(plan: Plan, shots: dict[str, list[Shot]], journal: Journal) -> NoiseModel | None:
+    """Photon transfer from flats and darks; None when they do not suffice."""
+    flats, darks = ([shot.capture for shot in shots[kind]] for kind in ("flat", "dark"))
+    if not flats and not darks:
+        journal.lack("noise", "the session has no usable flat and no dark captures")
+        return None
+    if plan.encoding != "linear":
+        journal.lack("noise", "gamma-coded pictures do not keep the sensor's noise; shoot RAW")
+        return None
+    black = np.zeros(len(plan.camera.channels)) if plan.black_level is None else plan.black_level
+    try:
+        noise = fit_noise(flats, darks, plan.camera, black, white_dn(plan))
+    except CalibrationError as error:
+        journal.lack("noise", in_words(error))
+        return None
+    journal.summary["noise"] = {
+        name: [round(float(v), 6) for v in getattr(noise, name)]
+        for name in ("gain_dn_per_e", "read_noise_e", "black_dn")
+    }
+    return noise
+
+
+def white_dn(plan: Plan) -> float:
+    """DN at which a sample saturates; `load_plan` makes sure that linear pictures have one."""
+    if plan.white_level is None:
+        raise CalibrationError("no white level is known", where=str(plan.path), remedy="Set [camera].white_level")
+    return plan.white_level
+
+
+def measure_shading(
+    plan: Plan, shots: dict[str, list[Shot]], x_px: FloatArray, y_px: FloatArray, journal: Journal
+) -> Illumination | None:
+    """Relative illumination from flats; None without them."""
+    flats, darks = ([shot.capture for shot in shots[kind]] for kind in ("flat", "dark"))
+    if not flats:
+        journal.lack("shading", "the session has no usable flat captures")
+        return None
+    try:
+        shading = fit_illumination(flats, plan.camera, x_px, y_px, darks)
+    except CalibrationError as error:
+        journal.lack("shading", in_words(error))
+        return None
+    journal.summary["shading"] = {"least": round(float(shading.relative.min()), 4)}
+    return shading
+
+
+@dataclass(frozen=True)
+class PointSet:
+    """Everything seen of the point grids: patches, and each view's indices with the entry that gives their pitch."""
+
+    images: Points
+    views: tuple[led.PointView, ...]
+    entries: tuple[Entry, ...]
+
+
+def find_points(
+    plan: Plan, shots: Sequence[Shot], noise: NoiseModel | None, journal: Journal, report: Report = silent
+) -> PointSet | None:
+    """Detect, index and cut the points of all LED captures; None when no frame shows a grid."""
+    if not shots:
+        journal.lack("psf", "the session has no usable led captures")
+        return None
+    views, kept = [], []
+    for done, shot in enumerate(shots, start=1):
+        try:
+            views.append(led.find_points(shot.capture, plan.camera))
+            kept.append(shot)
+        except NoTargetFound as error:
+            journal.flag(shot.capture.name, Flag.UNUSABLE, in_words(error))
+        report("find points", done, len(shots))
+    if not views:
+        journal.lack("psf", "no led capture shows a grid of points")
+        return None
+    spacing = min(view.spacing_px for view in views)
+    half_px = int(np.clip(PATCH_OF_SPACING * spacing, SMALLEST_HALF_PX, LARGEST_HALF_PX))
+    images = led.cut_points(views, [shot.capture for shot in kept], plan.camera, noise, half_px)
+    journal.summary["psf"] = {"points": int(images.source.max()) + 1, "led_frames": len(views)}
+    return PointSet(images, tuple(views), tuple(shot.entry for shot in kept))
+
+
+def optics_of(plan: Plan) -> tuple[Optics, bool]:
+    """Say what the manifest tells of the optics, and whether it tells enough to fix the scale of diffraction."""
+    f_number, pitch_um = plan.setting.f_number, plan.camera.pitch_um
+    known = bool(np.isfinite(f_number) and np.isfinite(pitch_um))
+    centres = np.asarray(plan.wavelengths_nm, dtype=np.float64)
+    band = centres[:, None] + np.array([-BAND_NM, 0.0, BAND_NM])
+    optics = Optics(
+        noll_terms(NOLL_FIRST, NOLL_LAST),
+        band,
+        np.ones_like(band),
+        float(f_number) if np.isfinite(f_number) else NOMINAL_F_NUMBER,
+        float(pitch_um) if np.isfinite(pitch_um) else NOMINAL_PITCH_UM,
+    )
+    return optics, known
+
+
+def measure_wavefront(
+    plan: Plan, points: PointSet | None, journal: Journal, executor: Executor | None, report: Report = silent
+) -> WavefrontFit | None:
+    """Fit the wavefront of the whole field to the points; None without points, or with too few."""
+    if points is None:
+        return None
+    optics, known = optics_of(plan)
+    channels = len(plan.camera.channels)
+    try:
+        fit = fit_wavefront(
+            points.images,
+            optics,
+            plan.camera.size_px,
+            channels,
+            f_number_known=known,
+            executor=executor,
+            report=report,
+        )
+    except FitFailed as error:
+        journal.lack("psf", in_words(error))
+        return None
+    at = fit.layout.slices()
+    journal.summary["psf"] |= {
+        "points_rejected": int(np.sum(~fit.used)),
+        "chi2_per_sample": round(float(np.nanmedian(fit.chi2[fit.used])), 4),
+        "diffusion_px": [round(float(v), 4) for v in fit.vector[at["diffusion"]]],
+        "f_number": round(optics.f_number * float(fit.vector[at["scale"]][0]), 4),
+        "f_number_declared": known,
+    }
+    return fit
+
+
+def summarise(psf: PsfGrid) -> dict[str, object]:
+    """Tiles, those filled from neighbours, and the median error expected of a tile."""
+    return {
+        "tiles": [len(psf.y_px), len(psf.x_px)],
+        "tiles_filled": int(np.sum(np.asarray(psf.flags) & Flag.FILLED != 0)),
+        "sigma_median": round(float(np.median(np.asarray(psf.sigma))), 5),
+    }
+
+
+@dataclass(frozen=True)
+class BoardSet:
+    """Chessboards found: one detection and one entry a view; entries number the physical boards."""
+
+    detections: tuple[chessboard.BoardDetection, ...]
+    entries: tuple[Entry, ...]
+    names: tuple[str, ...]
+
+
+def find_boards(plan: Plan, shots: Sequence[Shot], journal: Journal, report: Report = silent) -> BoardSet:
+    """Detect and measure every chessboard; views without one, or with a part of one, are flagged."""
+    found: list[tuple[chessboard.BoardDetection, Entry, str]] = []
+    for done, shot in enumerate(shots, start=1):
+        columns, rows = shot.entry.columns or 0, shot.entry.rows or 0
+        try:
+            detection = chessboard.detect(shot.capture, plan.camera, columns, rows)
+        except NoTargetFound as error:
+            journal.flag(shot.capture.name, Flag.UNUSABLE, in_words(error))
+        else:
+            if detection.flags & Flag.UNUSABLE:
+                journal.flag(shot.capture.name, detection.flags, detection.reason)
+                continue
+            if detection.flags:
+                journal.flag(shot.capture.name, detection.flags, detection.reason)
+            found.append((detection, shot.entry, shot.capture.name))
+        report("find chessboards", done, len(shots))
+    detections, entries, names = zip(*found, strict=True) if found else ((), (), ())
+    return BoardSet(detections, entries, names)
+
+
+@dataclass(frozen=True)
+class PlaneViews:
+    """Views of plane targets in every channel, ready for the bundle adjustment."""
+
+    corners: dict[str, Corners]
+    sigma_px: FloatArray
+    target: tuple[int, ...]
+
+
+def board_views(boards: BoardSet, channels: tuple[str, ...]) -> PlaneViews:
+    """Arrange chessboards as views; whole boards of one manifest entry are one physical target, parts are flat."""
+    entries = list({id(entry): entry for entry in boards.entries}.values())
+    grouped = [[d for d, e in zip(boards.detections, boards.entries, strict=True) if e is entry] for entry in entries]
+    corners, sigma = {}, {}
+    for channel in channels:
+        parts = [
+            chessboard.to_corners(found, entry.square_mm or 1.0, channel)
+            for found, entry in zip(grouped, entries, strict=True)
+        ]
+        corners[channel] = geometry.join([part[0] for part in parts])
+        sigma[channel] = stack_padded([part[1] for part in parts])
+    target = tuple(-1 if d.flags & Flag.PARTIAL else k for k, found in enumerate(grouped) for d in found)
+    return PlaneViews(corners, sigma[reference_channel(channels)], target)
+
+
+def stack_padded(rows: Sequence[FloatArray]) -> FloatArray:
+    """Stack (V, M) arrays of different M, padded with infinity to the widest."""
+    widest = max(part.shape[1] for part in rows)
+    return np.concatenate([np.pad(p, ((0, 0), (0, widest - p.shape[1])), constant_values=np.inf) for p in rows])
+
+
+def point_views(points: PointSet, fit: WavefrontFit, channels: tuple[str, ...]) -> PlaneViews:
+    """Arrange point grids as views, each point at its image's centroid in each channel; the grids are taken as flat."""
+    view = np.repeat(np.arange(len(points.views)), [len(v.xy_px) for v in points.views])
+    corners = {}
+    for c, channel in enumerate(channels):
+        centroid = image_centroids(fit, c)
+        parts = [
+            Corners((v.index * (e.pitch_mm or 1.0))[None], centroid[None, view == k], fit.used[None, view == k])
+            for k, (v, e) in enumerate(zip(points.views, points.entries, strict=True))
+        ]
+        corners[channel] = geometry.join(parts)
+    sigma = stack_padded([fit.sigma_px[None, view == k] for k in range(len(points.views))])
+    return PlaneViews(corners, sigma, (-1,) * len(points.views))
+
+
+def reference_channel(channels: tuple[str, ...]) -> str:
+    """Name the channel that the others are measured against: green, or the only one."""
+    return "G" if "G" in channels else channels[0]
+
+
+def measure_distortion(
+    plan: Plan,
+    points: PointSet | None,
+    wavefront: WavefrontFit | None,
+    boards: BoardSet,
+    journal: Journal,
+    report: Report = silent,
+) -> DistortionMap | None:
+    """Fit the distortion map to chessboards and point grids together; None when neither suffices."""
+    channels = plan.camera.channels
+    parts = [board_views(boards, channels)] if boards.detections else []
+    if points is not None and wavefront is not None:
+        parts.append(point_views(points, wavefront, channels))
+    if not parts:
+        journal.lack("distortion", "no capture shows a chessboard or a grid of points")
+        return None
+    report("distortion", 0, 1)
+    joined = {channel: geometry.join([part.corners[channel] for part in parts]) for channel in channels}
+    reference = reference_channel(channels)
+    try:
+        fit = geometry.fit_distortion(
+            joined[reference],
+            plan.camera.size_px,
+            lateral={c: joined[c] for c in channels if c != reference} or None,
+            target=[number for part in parts for number in part.target],
+            sigma_px=stack_padded([part.sigma_px for part in parts]),
+        )
+    except FitFailed as error:
+        journal.lack("distortion", in_words(error))
+        return None
+    report("distortion", 1, 1)
+    journal.summary["distortion"] = {
+        "views": int(np.sum(np.isfinite(fit.poses).all(axis=1))),
+        "points": int(joined[reference].found.sum()),
+        "rms_px": round(fit.rms_px, 4),
+        "heldout_rms_px": round(fit.heldout_rms_px, 4),
+    }
+    return fit.distortion

@@ -1,0 +1,74 @@
+"""A session of captures in, one PSF bank out: the page that reads as the flow."""
+
+from __future__ import annotations
+
+from concurrent.futures import Executor
+from pathlib import Path
+
+import numpy as np
+
+from calib.manifest import load_plan
+from calib.measure import (
+    find_boards,
+    find_points,
+    measure_distortion,
+    measure_noise,
+    measure_shading,
+    measure_wavefront,
+    summarise,
+)
+from calib.psf import render_grid, tile_nodes
+from calib.session import Journal, Report, provenance, read_session, silent
+from psfbank.bank import PsfBank
+from psfbank.errors import CalibrationError
+from psfbank.model import Calibration
+
+TILES_A_DIAGONAL = 20
+
+
+def calibrate(session: str | Path, *, executor: Executor | None = None, report: Report = silent) -> PsfBank:
+    """Calibrate one camera from a session of captures.
+
+    Parameters
+    ----------
+    session : str or Path
+        Directory that holds capture.toml, or the file.
+    executor : Executor, optional
+        Threads for the heavy steps; the result does not depend on it.
+    report : callable
+        Told (step, done, total).
+
+    Returns
+    -------
+    PsfBank
+        One calibration; a part that nobody captured is None, and its provenance says so.
+
+    Raises
+    ------
+    ManifestError
+        When capture.toml is wrong.
+    CalibrationError
+        When no part at all could be measured.
+    """
+    plan, journal = load_plan(session), Journal()
+    shots = read_session(plan, journal, report)
+    x_px, y_px = tile_nodes(plan.camera.size_px, float(np.hypot(*plan.camera.size_px)) / TILES_A_DIAGONAL)
+
+    noise = measure_noise(plan, shots, journal)
+    shading = measure_shading(plan, shots, x_px, y_px, journal)
+    points = find_points(plan, shots["led"], noise, journal, report)
+    wavefront = measure_wavefront(plan, points, journal, executor, report)
+    boards = find_boards(plan, shots["chessboard"], journal, report)
+    distortion = measure_distortion(plan, points, wavefront, boards, journal, report)
+
+    psf, zernike = None, None
+    if points is not None and wavefront is not None:
+        psf, zernike = render_grid(wavefront, points.images, plan.camera.channels, x_px, y_px)
+        journal.summary["psf"] |= summarise(psf)
+    if noise is None and shading is None and psf is None and distortion is None:
+        raise CalibrationError(
+            "nothing could be measured; " + "; ".join(f"no {part}: {why}" for part, why in journal.missing.items()),
+            where=str(plan.path),
+        )
+    parts = (psf, zernike, distortion, shading, noise)
+    return PsfBank(plan.camera, (Calibration(plan.setting, *parts, provenance(plan, journal)),))
