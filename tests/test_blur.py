@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+import os
 import pickle
+from pathlib import Path
 from typing import Literal
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -16,6 +19,7 @@ from psfbank.field import kernel_at, source_kernels
 from psfbank.model import PsfGrid
 
 Mode = Literal["scatter", "gather"]
+SHARED = Path(os.environ.get("PSFBANK_SHARED", Path(__file__).parents[2] / "shared"))
 MODES: tuple[Mode, Mode] = ("scatter", "gather")
 
 
@@ -186,3 +190,20 @@ def test_wrong_requests_are_refused_in_words() -> None:
         SpatiallyVaryingBlur(grid, (8, 8), source_scale=0)
     with pytest.raises(ValueError, match=r"takes an image of \(16, 16\), got \(8, 8\)"):
         SpatiallyVaryingBlur(grid, (8, 8), source_scale=2).forward(np.zeros((8, 8)))
+
+
+@pytest.mark.parametrize(("mode", "least_db"), [("scatter", 75), ("gather", 100)])
+def test_a_reference_camera_is_replayed_from_its_true_psfs(mode: Mode, least_db: float) -> None:
+    folder = SHARED / "truth" / "camera_a"
+    if not folder.is_dir():
+        pytest.skip("the reference camera is not here")
+    truth = np.load(folder / "truth.npz")
+    kernels = truth["psf_fine"][:1].astype(float)
+    kernels /= kernels.sum((-2, -1), keepdims=True)
+    grid = PsfGrid(truth["node_x"], truth["node_y"], kernels, int(truth["oversample"]), channels=("R",))
+    red = np.s_[..., 2]  # OpenCV reads blue, green, red
+    sharp = cv2.imread(str(folder / "scene" / "sharp.png"), cv2.IMREAD_UNCHANGED)[red] / np.float32(255)
+    want = cv2.imread(str(folder / "scene" / "blurred.png"), cv2.IMREAD_UNCHANGED)[red] / 65535
+    got = SpatiallyVaryingBlur(grid, want.shape, "R", mode, source_scale=3).forward(sharp)
+    inner = np.s_[24:-24, 24:-24]  # that camera sees more of the scene beyond its edges than the picture holds
+    assert -10 * np.log10(np.mean((got[inner] - want[inner]) ** 2)) >= least_db

@@ -1,0 +1,86 @@
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from calib.commands import main
+from psfbank.bank import PsfBank
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    def run(*arguments: str | Path) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["psfbank", "simulate", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        return (int(ended.value.code or 0), *capsys.readouterr())
+
+    return run
+
+
+@pytest.fixture
+def bank(small_bank: PsfBank, tmp_path: Path) -> Path:
+    small_bank.save(tmp_path / "small.h5")
+    return tmp_path / "small.h5"
+
+
+@pytest.fixture
+def sharp(tmp_path: Path) -> Path:
+    image = np.random.default_rng(0).integers(0, 256, (3 * 96, 3 * 128, 3), dtype=np.uint8)
+    cv2.imwrite(str(tmp_path / "sharp.png"), image)
+    return tmp_path / "sharp.png"
+
+
+def test_a_fine_picture_becomes_one_of_the_sensor(run: Run, bank: Path, sharp: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.npy"
+    code, said, _ = run(bank, sharp, "-o", out, "--stages", "blur", "--source-scale", "3", "--assume-linear")
+
+    assert (code, said) == (0, f"{out}\n")
+    image = np.load(out)
+    assert (image.shape, image.dtype) == ((96, 128, 3), np.float32)
+    stored = cv2.imread(str(sharp))[..., ::-1] / 255
+    np.testing.assert_allclose(image.mean(axis=(0, 1)), stored.mean(axis=(0, 1)), atol=2e-3)
+
+
+def test_the_same_seed_gives_the_same_files_whoever_works(run: Run, bank: Path, sharp: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy.png"
+    copy.write_bytes(sharp.read_bytes())
+    options = ("--assume-srgb", "--source-scale", "3", "--seed", "4")
+    assert run(bank, sharp, copy, "-o", tmp_path / "one", *options)[0] == 0
+    code, said, _ = run(bank, sharp, copy, "-o", tmp_path / "two", *options, "--jobs", "2", "--json")
+
+    assert code == 0
+    assert [Path(path).name for path in json.loads(said)["written"]] == ["sharp.png", "copy.png"]
+    files = {
+        name: [(tmp_path / folder / name).read_bytes() for folder in ("one", "two")] for name in (sharp.name, copy.name)
+    }
+    assert all(one == two for one, two in files.values())
+    assert files[sharp.name][0] != files[copy.name][0]
+
+
+def test_eight_bits_without_a_word_are_refused(run: Run, bank: Path, sharp: Path, tmp_path: Path) -> None:
+    code, said, complaint = run(bank, sharp, "-o", tmp_path / "out.npy", "--source-scale", "3")
+    assert (code, said) == (1, "")
+    assert "--assume-srgb" in complaint
+    assert not (tmp_path / "out.npy").exists()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--stages", "blur,jpeg"],
+        ["--stages", "demosaic"],
+        ["--assume-srgb", "--assume-linear"],
+        ["--source-scale", "0"],
+    ],
+)
+def test_wrong_usage_ends_with_two(run: Run, bank: Path, sharp: Path, tmp_path: Path, options: list[str]) -> None:
+    assert run(bank, sharp, "-o", tmp_path / "out.npy", *options)[0] == 2
