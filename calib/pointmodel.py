@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from psfbank.arrays import ComplexArray, FloatArray
 from psfbank.model import Points
-from psfbank.zernike import Pupil, fine_grid, fourier_matrix, optical_image, pixel_response
+from psfbank.zernike import Pupil, enough_samples, fine_grid, fourier_matrix, optical_image, pixel_response
 
 Batch = npt.NDArray[np.floating[Any]]  # float32 for speed
 STEP_PX, STEP_PUPIL, STEP_SCALE = 1e-2, 2e-2, 1e-3  # of finite differences: pixels, pupil radii, relative
@@ -103,14 +103,15 @@ class PointModel:
     half_px : float
         Half width of what is rendered around each point, pixels.
     pupil_samples : int
-        Odd.
+        Odd; more are taken where large pixels need them.
     """
 
     def __init__(self, optics: Optics, channel: int, half_px: float, pupil_samples: int = 41) -> None:
         self.optics = optics
-        self.pupil = Pupil.of(pupil_samples)
+        diffraction = optics.f_number, optics.pitch_um, float(optics.wavelengths_nm.min())
+        self.pupil = Pupil.of(enough_samples(pupil_samples, half_px + 1.0, *diffraction))
         self.basis = self.pupil.basis(optics.nm).astype(np.float32)
-        self.fine_px = fine_grid(half_px + 1.0, optics.f_number, optics.pitch_um, float(optics.wavelengths_nm.min()))
+        self.fine_px = fine_grid(half_px + 1.0, *diffraction)
         self.wavelengths = optics.wavelengths_nm[channel]
         self.weights = optics.weights[channel] / np.sum(optics.weights[channel])
         self.mean_nm = float(self.wavelengths @ self.weights)

@@ -111,6 +111,16 @@ def fine_grid(half_px: float, f_number: float, pitch_um: float, shortest_nm: flo
     return np.arange(-count, count + 1) / oversample
 
 
+def enough_samples(least: int, half_px: float, f_number: float, pitch_um: float, shortest_nm: float) -> int:
+    """Count of pupil samples a side, odd, at least `least`, that keeps replicas out of a window of `half_px`.
+
+    A grid of P points makes the image periodic with (P - 1) lambda N; the nearest replica has to lie half a window
+    beyond the window's edge. Large pixels behind a fast lens need many points.
+    """
+    intervals = 1.5 * half_px * pitch_um / (shortest_nm * 1e-3 * f_number)
+    return max(least, 2 * int(np.ceil(intervals / 2)) + 1)
+
+
 def optical_image(
     amplitude: FloatArray, opd_nm: FloatArray, transform: ComplexArray, wavelength_nm: float
 ) -> tuple[ComplexArray, FloatArray]:
@@ -168,18 +178,19 @@ def effective_psf(
     clip : (centre_x, centre_y, radius), optional
         A second stop in pupil radii that cuts the pupil off axis.
     samples : int
-        Pupil samples a side, odd.
+        Pupil samples a side, odd; more are taken where a large window needs them.
 
     Returns
     -------
     (k, k) float64
         k = 2 half_px oversample + 1; sums to one. Not centred: coma displaces the centroid.
     """
-    pupil = Pupil.of(samples)
+    shortest_nm = float(np.min(wavelengths_nm))
+    pupil = Pupil.of(enough_samples(samples, half_px + 2.0, f_number, pitch_um, shortest_nm))
     basis = pupil.basis(nm)
     amplitude = pupil.circle() * (1.0 if clip is None else pupil.circle(*clip))
     per_wavelength = np.broadcast_to(coefficients_nm, (len(wavelengths_nm), len(nm)))
-    fine_px = fine_grid(half_px + 2.0, f_number, pitch_um, float(np.min(wavelengths_nm)))
+    fine_px = fine_grid(half_px + 2.0, f_number, pitch_um, shortest_nm)
     image = np.zeros((len(fine_px), len(fine_px)))
     for coefficients, wavelength, weight in zip(per_wavelength, wavelengths_nm, weights, strict=True):
         transform = fourier_matrix(pupil, fine_px * pitch_um, wavelength, f_number)
