@@ -180,7 +180,7 @@ def covariance(normal: Normal) -> npt.NDArray[np.float64]:
 
 
 def minimise(
-    problem: Problem, start: Parameters, *, steps: int = 20, tolerance: float = 1e-4, executor: Executor | None = None
+    problem: Problem, start: Parameters, *, tolerance: float, steps: int = 20, executor: Executor | None = None
 ) -> tuple[Parameters, float]:
     """Levenberg-Marquardt from `start`; stops when a step lowers the cost by less than `tolerance` of it."""
     at, damping = start, 1e-3

@@ -29,7 +29,8 @@ log = logging.getLogger(__name__)
 RINGS = (0.35, 0.6, 0.8, 1.5)  # field radius in half diagonals at each stage
 START_DEFOCUS_NM = (60.0, 160.0)  # zero is a saddle: an image says nothing of the sign of its even terms
 START_CLIP_GAIN = (0.25, -0.25)  # the off-axis stop may lie before or behind the aperture
-START_LIGHTS, CLIP_LIGHTS = 48, 240  # enough to choose between starts
+START_LIGHTS, CLIP_LIGHTS = 48, 120  # enough to choose between starts
+COARSE, FINE = 1e-3, 2e-5  # relative gain below which a stage, and the whole fit, is done
 LEAST_LIGHTS = 30
 OUTLIER_SIGMA = 6.0
 MOST_REJECTED = 0.02  # of the lights, a round
@@ -119,7 +120,7 @@ def start_at_centre(problem: Problem, radius: float, executor: Executor | None) 
     for defocus_nm in START_DEFOCUS_NM:
         vector = problem.prior_mean.copy()
         vector[problem.layout.slices()["wave"].start] = defocus_nm
-        results.append(minimise(few, Parameters(vector, problem.detected_px), executor=executor))
+        results.append(minimise(few, Parameters(vector, problem.detected_px), executor=executor, tolerance=COARSE))
     return min(results, key=lambda result: result[1])[0]
 
 
@@ -127,11 +128,11 @@ def choose_clip(problem: Problem, at: Parameters, executor: Executor | None) -> 
     """Start the off-axis stop on either side of the aperture, keep what explains the images better."""
     few = thinned(problem, CLIP_LIGHTS)
     gain = problem.layout.slices()["clip"].start
-    results = [minimise(few, at, executor=executor, steps=8)]
+    results = [minimise(few, at, executor=executor, tolerance=COARSE)]
     for start in START_CLIP_GAIN:
         vector = at.vector.copy()
         vector[gain] = start
-        results.append(minimise(few, Parameters(vector, at.xy_px), executor=executor, steps=8))
+        results.append(minimise(few, Parameters(vector, at.xy_px), executor=executor, tolerance=COARSE))
     return min(results, key=lambda result: result[1])[0]
 
 
@@ -214,7 +215,7 @@ def fit_wavefront(
         ring = problem.within(max(radius, first))
         if done == len(RINGS) - 1:
             at = choose_clip(ring, at, executor)
-        at, _ = minimise(ring, at, executor=executor)
+        at, _ = minimise(ring, at, executor=executor, tolerance=COARSE if done < len(RINGS) else FINE)
     used = np.isin(np.arange(len(problem.detected_px)), problem.lights())
     for done in range(2):
         report("wavefront", len(RINGS) + 1 + done, total)
@@ -223,7 +224,7 @@ def fit_wavefront(
             break
         log.info("rejected %d point images by their chi2", int(bad.sum()))
         used = used & ~bad
-        at, _ = minimise(problem.of_lights(np.flatnonzero(used)), at, executor=executor)
+        at, _ = minimise(problem.of_lights(np.flatnonzero(used)), at, executor=executor, tolerance=FINE)
     chi2 = light_chi2(problem, at, executor)
     normal = assemble(problem.of_lights(np.flatnonzero(used)), at, executor)
     sigma_px = np.sqrt(np.trace(np.linalg.inv(normal.light_matrix), axis1=1, axis2=2) / 2)
