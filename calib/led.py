@@ -22,6 +22,7 @@ MATCHED_SIGMA_PX = 1.5  # of the filter that finds points: wide enough to bridge
 DETECTION_SIGMA = 8.0  # height of a peak above the background's noise
 FAINTEST_SHARE = 0.15  # of the median peak: fainter ones are reflections
 LEAST_POINTS = 12
+STARTS = 5  # of the walk over a grid
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,7 @@ def index_grid(xy: FloatArray) -> tuple[npt.NDArray[np.int64], BoolArray]:
     """Give every point its (column, row) by walking from neighbour to neighbour.
 
     A step is predicted from the last step taken in that direction, so perspective and distortion are followed
-    rather than modelled.
+    rather than modelled. Of the walks from the most central points the longest counts: one of them may be a stray.
 
     Parameters
     ----------
@@ -94,9 +95,15 @@ def index_grid(xy: FloatArray) -> tuple[npt.NDArray[np.int64], BoolArray]:
     reached : (M,) bool
         False for points that are no neighbour of any grid point, or claim a place already taken.
     """
-    tree = cKDTree(xy)
-    start = int(tree.query(xy.mean(0))[1])
-    right, down = _lattice_steps(xy)
+    tree, steps = cKDTree(xy), _lattice_steps(xy)
+    starts = tree.query(xy.mean(0), k=min(STARTS, len(xy)))[1]
+    walks = [_walk(xy, tree, int(start), *steps) for start in starts]
+    return max(walks, key=lambda walk: int(walk[1].sum()))
+
+
+def _walk(
+    xy: FloatArray, tree: cKDTree, start: int, right: FloatArray, down: FloatArray
+) -> tuple[npt.NDArray[np.int64], BoolArray]:
     index = np.zeros((len(xy), 2), dtype=np.int64)
     reached = np.zeros(len(xy), dtype=bool)
     taken = {(0, 0)}
@@ -202,7 +209,8 @@ def _cut_view(
     number: int, view: PointView, capture: Capture, camera: Camera, noise: NoiseModel | None, half_px: int
 ) -> Points:
     variance = pixel_variance(capture, camera, noise)
-    sites = cfa_sites(camera.cfa, capture.pixels.shape[:2])
+    mosaic = capture.pixels.ndim == 2
+    sites = cfa_sites(camera.cfa, capture.pixels.shape) if mosaic else None
     pad = [(half_px, half_px)] * 2
     centre = np.rint(view.xy_px).astype(np.int64)
     rows, cols = (centre[:, k, None] + np.arange(2 * half_px + 1) for k in (1, 0))
@@ -213,7 +221,6 @@ def _cut_view(
     flags = np.where(saturated, int(Flag.SATURATED), 0) | np.where(near, int(Flag.NEAR_BORDER), 0)
     patches, variances = [], []
     for c in range(len(camera.channels)):
-        mosaic = capture.pixels.ndim == 2
         known = np.where(sites == c, variance, np.inf) if mosaic else variance[..., c]
         patches.append(np.pad(capture.pixels if mosaic else capture.pixels[..., c], pad)[window])
         variances.append(np.pad(known, pad, constant_values=np.inf)[window])
