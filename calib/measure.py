@@ -7,6 +7,7 @@ from concurrent.futures import Executor
 from dataclasses import dataclass
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from calib import chessboard, geometry, led
 from calib.manifest import Entry, Plan
@@ -133,15 +134,16 @@ def measure_wavefront(
     optics, known = optics_of(plan)
     channels = len(plan.camera.channels)
     try:
-        fit = fit_wavefront(
-            points.images,
-            optics,
-            plan.camera.size_px,
-            channels,
-            f_number_known=known,
-            executor=executor,
-            report=report,
-        )
+        with threadpool_limits(1, user_api="blas"):  # many small products: BLAS threads would wait for each other
+            fit = fit_wavefront(
+                points.images,
+                optics,
+                plan.camera.size_px,
+                channels,
+                f_number_known=known,
+                executor=executor,
+                report=report,
+            )
     except FitFailed as error:
         journal.lack("psf", in_words(error))
         return None
