@@ -1,0 +1,8 @@
+"""Chessboards: found on a grey picture, measured on each colour's own sites."""
+
+from __future__ import annotations
+
+from calib.chessboard.board import BoardDetection, detect, to_corners
+from calib.chessboard.corner import CornerFits, fit_corners
+
+__all__ = ["BoardDetection", "CornerFits", "detect", "fit_corners", "to_corners"]

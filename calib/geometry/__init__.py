@@ -1,0 +1,9 @@
+"""Corners and point grids -> a distortion map, poses and the targets' shape."""
+
+from __future__ import annotations
+
+from calib.geometry.fit import DistortionFit, fit_distortion, fit_poses
+from calib.geometry.observe import join
+from calib.geometry.shape import BoardShape
+
+__all__ = ["BoardShape", "DistortionFit", "fit_distortion", "fit_poses", "join"]
