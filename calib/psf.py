@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import numpy.typing as npt
 from scipy.spatial import cKDTree
@@ -64,7 +66,7 @@ def render_kernels(
     displacement = np.zeros((len(xy_px), 2))
     at = _lattice(len(xy_px), fit.half_px, oversample)
     for _ in range(4):  # the window moves along, so the centroid within it settles in a few rounds
-        moved = Shape(shape.coefficients_nm, -displacement, shape.clip, shape.diffusion_px, shape.scale)
+        moved = replace(shape, xy_px=-displacement)
         kernels = np.maximum(model.render(moved, at)[:, 0].astype(np.float64), 0.0)
         kernels /= kernels.sum((1, 2), keepdims=True)
         displacement = displacement + np.array([centroid_px(k, oversample) for k in kernels])
@@ -82,22 +84,25 @@ def count_support(fit: WavefrontFit, points: Points, x_px: FloatArray, y_px: Flo
 
 
 def relative_sigma(fit: WavefrontFit, channel: int, xy_px: FloatArray) -> npt.NDArray[np.float64]:
-    """Propagate the fit's covariance to the expected relative L2 error (N,) of the kernels, position aside.
+    """Propagate the fit's covariance to the expected relative L2 error (N,) of kernels of unit sum, centroid at zero.
 
     With D the kernel's derivatives by the local parameters and C their covariance, E|dk|^2 = trace(D C D^T).
     """
     model = PointModel(fit.optics, channel, fit.half_px, PUPIL_SAMPLES)
-    image, derivative = model.jacobian(shape_at(fit, channel, xy_px), _lattice(len(xy_px), fit.half_px, 1))
+    at = _lattice(len(xy_px), fit.half_px, 1)
+    centred = replace(shape_at(fit, channel, xy_px), xy_px=-render_kernels(fit, channel, xy_px, 1)[1])
+    image, derivative = model.jacobian(centred, at)
     local = local_map(fit.layout, channel, fit.field(xy_px))
     spread = local @ fit.covariance @ np.swapaxes(local, 1, 2)
     columns = derivative[:, 0].reshape(*local.shape[:2], -1).astype(np.float64)
     flat = image.reshape(len(xy_px), 1, -1).astype(np.float64)
-    j = fit.layout.terms
-    free = np.concatenate([flat, columns[:, j : j + 2]], axis=1)  # flux and position do not count as errors of shape
-    inner = free @ np.swapaxes(free, 1, 2)
-    columns = columns - columns @ np.swapaxes(free, 1, 2) @ np.linalg.solve(inner, free)
+    kernel = flat / flat.sum(2, keepdims=True)
+    columns = (columns - kernel * columns.sum(2, keepdims=True)) / flat.sum(2, keepdims=True)
+    places = np.stack(np.meshgrid(at.cols_px[0, 0], at.rows_px[0, 0]), -1).reshape(-1, 2)
+    shift, moves = columns @ places, slice(fit.layout.terms, fit.layout.terms + 2)
+    columns = columns - shift @ np.linalg.solve(shift[:, moves], columns[:, moves])  # move every centroid back
     power = np.einsum("nlk,nmk,nlm->n", columns, columns, spread)
-    return np.asarray(np.sqrt(np.maximum(power, 0.0) / np.sum(flat**2, axis=(1, 2))))
+    return np.asarray(np.sqrt(np.maximum(power, 0.0) / np.sum(kernel**2, axis=(1, 2))))
 
 
 def render_grid(
