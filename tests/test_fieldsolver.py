@@ -216,9 +216,21 @@ def test_a_part_of_the_field_holds_its_own_lights_alone(problem: Problem) -> Non
     np.testing.assert_array_equal(problem.lights(), np.arange(LIGHTS))
 
 
+def only_channel(problem: Problem, channel: int) -> Problem:
+    keep = [slice(None) if c == channel else slice(0) for c in range(2)]
+    images = tuple(i.take(np.arange(LIGHTS)[k]) for i, k in zip(problem.images, keep, strict=True))
+    return replace(problem, images=images, maps=tuple(m[k] for m, k in zip(problem.maps, keep, strict=True)))
+
+
+def test_a_lights_images_in_all_channels_add_up(problem: Problem, normal: Normal, start: Parameters) -> None:
+    first, second = (assemble(only_channel(problem, c), start) for c in range(2))
+    np.testing.assert_allclose(first.coupling + second.coupling, normal.coupling, rtol=1e-6, atol=1e-6)
+    own, pull = np.eye(2) / POSITION_SIGMA_PX**2, (problem.detected_px - start.xy_px) / POSITION_SIGMA_PX**2
+    np.testing.assert_allclose(first.light_matrix + second.light_matrix - own, normal.light_matrix, rtol=1e-9)
+    np.testing.assert_allclose(first.light_gradient + second.light_gradient - pull, normal.light_gradient, rtol=1e-9)
+
+
 def test_a_channel_without_images_costs_nothing(problem: Problem, start: Parameters) -> None:
-    none = problem.images[1].take(np.zeros(0, dtype=np.int64))
-    without = replace(problem, images=(problem.images[0], none), maps=(problem.maps[0], problem.maps[1][:0]))
-    costs = image_costs(without, start)
+    costs = image_costs(only_channel(problem, 0), start)
     assert len(costs[1]) == 0
     np.testing.assert_array_equal(costs[0], image_costs(problem, start)[0])
