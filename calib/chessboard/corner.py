@@ -20,6 +20,7 @@ BLUR_PX = (0.3, 6.0)
 SEARCH_OF_CELL = 0.25  # how far a fitted corner may lie from where the board was found
 LEAST_CONTRAST = 2.5  # of b over the scatter about the fit
 WORST_SIGMA_PX = 0.5
+SETTLED_PX = 1e-4  # a step of the fit that ends it
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,29 +55,38 @@ def fit_corners(
     """
     half = window_px(along, down)
     xy, data, weight = _windows(values, mask, seeds, half)
-    edges = np.stack([along, down], axis=1)
-    parameters = _start(edges, xy - seeds[:, None], data, weight)
+    local, edges = xy - seeds[:, None], np.stack([along, down], axis=1)
+    parameters = _start(edges, local, data, weight)
     damping = np.full(len(seeds), 1e-3)
-    model, jacobian = _corner_model(parameters, xy - seeds[:, None])
-    cost = np.sum(weight * (data - model) ** 2, axis=1)
-    for _ in range(25):
-        normal = np.einsum("mni,mn,mnj->mij", jacobian, weight, jacobian, optimize=True)
-        gradient = np.einsum("mni,mn->mi", jacobian, weight * (data - model), optimize=True)
-        diagonal = np.arange(normal.shape[1])
-        normal[:, diagonal, diagonal] = normal[:, diagonal, diagonal] * (1 + damping[:, None]) + 1e-12
-        tried = parameters + np.linalg.solve(normal, gradient[..., None])[..., 0]
-        tried[:, 8] = np.clip(tried[:, 8], *BLUR_PX)
-        tried[:, :2] = np.clip(tried[:, :2], -2 * half[:, None], 2 * half[:, None])
-        model_there, jacobian_there = _corner_model(tried, xy - seeds[:, None])
-        cost_there = np.sum(weight * (data - model_there) ** 2, axis=1)
-        better = cost_there <= cost
-        moved = np.where(better, np.abs(tried - parameters)[:, :2].max(axis=1), 0.0)
-        parameters[better], cost = tried[better], np.minimum(cost, cost_there)
-        model[better], jacobian[better] = model_there[better], jacobian_there[better]
-        damping = np.clip(np.where(better, damping / 5, damping * 10), 1e-9, 1e6)
-        if better.all() and moved.max(initial=0.0) < 1e-5:
+    busy = np.arange(len(seeds))
+    for _ in range(40):
+        tried, cost, step_px = _try_step(parameters[busy], local[busy], data[busy], weight[busy], damping[busy])
+        tried[:, :2] = np.clip(tried[:, :2], -2 * half[busy, None], 2 * half[busy, None])
+        after = np.sum(weight[busy] * (data[busy] - _corner_model(tried, local[busy])[0]) ** 2, axis=1)
+        better = after <= cost
+        parameters[busy[better]] = tried[better]
+        damping[busy] = np.where(better, damping[busy] / 5, damping[busy] * 10)
+        busy = busy[np.where(better, step_px > SETTLED_PX, damping[busy] < 1e4)]
+        if not busy.size:
             break
+    model, jacobian = _corner_model(parameters, local)
     return _judged(parameters, seeds, edges, data - model, jacobian, weight)
+
+
+def _try_step(
+    parameters: FloatArray, xy: FloatArray, data: FloatArray, weight: FloatArray, damping: FloatArray
+) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Damped step of each corner: the parameters it leads to, the cost it starts from, and how far it moves."""
+    model, jacobian = _corner_model(parameters, xy)
+    weighted = jacobian * weight[..., None]
+    normal = weighted.transpose(0, 2, 1) @ jacobian
+    gradient = weighted.transpose(0, 2, 1) @ (data - model)[..., None]
+    diagonal = np.arange(normal.shape[1])
+    normal[:, diagonal, diagonal] = normal[:, diagonal, diagonal] * (1 + damping[:, None]) + 1e-12
+    step = np.linalg.solve(normal, gradient)[..., 0]
+    tried = parameters + step
+    tried[:, 8] = np.clip(tried[:, 8], *BLUR_PX)
+    return tried, np.sum(weight * (data - model) ** 2, axis=1), np.abs(step[:, :2]).max(axis=1)
 
 
 def window_px(along: FloatArray, down: FloatArray) -> FloatArray:
@@ -149,9 +159,9 @@ def _judged(
     count = (weight > 0).sum(axis=1)
     freedom = np.maximum(count - 9, 1) / np.maximum(count, 1)
     scatter = np.sum(weight * left**2, axis=1) / np.maximum(weight.sum(axis=1), 1e-12) / freedom
-    normal = np.einsum("mni,mn,mnj->mij", jacobian, weight, jacobian, optimize=True) + 1e-12 * np.eye(9)
-    middle = np.einsum("mni,mn,mnj->mij", jacobian, weight**2, jacobian, optimize=True)
-    inverse = np.linalg.inv(normal)
+    weighted = jacobian * weight[..., None]
+    inverse = np.linalg.inv(weighted.transpose(0, 2, 1) @ jacobian + 1e-12 * np.eye(9))
+    middle = weighted.transpose(0, 2, 1) @ weighted
     covariance = inverse @ middle @ inverse * scatter[:, None, None]
     sigma = np.sqrt(np.maximum(covariance[:, 0, 0] + covariance[:, 1, 1], 0) / 2)
     cell = np.linalg.norm(edges, axis=2).min(axis=1)

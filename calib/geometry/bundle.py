@@ -212,7 +212,8 @@ def _sum_by_view(values: FloatArray, view: IntArray, n_views: int) -> FloatArray
     return out
 
 
-def _apply(state: State, pose_step: FloatArray) -> State:
+def apply(state: State, pose_step: FloatArray) -> State:
+    """Move the poses by steps (V, 6): a small rotation on the left of each, and millimetres."""
     turn = Rotation.from_rotvec(pose_step[:, :3]).as_matrix()
     return replace(state, rotation=turn @ state.rotation, translation_mm=state.translation_mm + pose_step[:, 3:])
 
@@ -248,7 +249,7 @@ def refine_poses(base: Base, seen: Observations, state: State, iterations: int =
         diagonal = np.arange(6)
         block[:, diagonal, diagonal] *= 1.0 + damping[:, None]
         step = np.linalg.solve(block, right[..., None])[..., 0]
-        tried = _apply(state, step)
+        tried = apply(state, step)
         trial = linearise(base, seen, tried)
         after = cost(trial.residual)
         better = after <= now
@@ -307,7 +308,7 @@ def _step(
     reduced = _damped(normal, damping) - carried @ cross.T
     step = scipy.linalg.solve(reduced, gradient - carried @ right.ravel(), assume_a="pos")
     pose_step = np.einsum("vij,vj->vi", inverse, right - (cross.T @ step).reshape(n_views, 6))
-    moved = _apply(state, pose_step)
+    moved = apply(state, pose_step)
     coefficients = state.coefficients + step[: 2 * n_spline].reshape(state.coefficients.shape)
     return replace(moved, coefficients=coefficients, shape_mm=state.shape_mm + step[bow])
 

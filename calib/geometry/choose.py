@@ -17,7 +17,8 @@ from psfbank.model import Corners
 
 _log = logging.getLogger(__name__)
 
-SPANS = 16  # knot spans along the longer side; the penalty, not their number, decides how smooth the map is
+SPANS = (8, 16)  # knot spans along the longer side; the penalty, not their number, decides how smooth the map is
+POINTS_PER_SPAN = 2.5  # along one axis of an even spread
 SMOOTHNESS = (1e-1, 1e-3, 1e-5, 1e-6, 1e-7, 1e-8, 1e-9)
 STRONG, FIRST_CHOICE = 0, 4  # of SMOOTHNESS
 DEGREES = (0, 2, 4, 6)
@@ -92,7 +93,8 @@ def widen(coarse: Base, seen: Observations, state: State, size_px: tuple[int, in
     border = np.clip(border[np.isfinite(border[:, 0])], low - REACH * span, high + REACH * span)
     reach = np.vstack([border, low, high])
     low, high = reach.min(axis=0), reach.max(axis=0)
-    return _base(coarse.scale_px, coarse.centre_px, low, high, SPANS)
+    spans = int(np.clip(np.sqrt(len(seen.view)) / POINTS_PER_SPAN, *SPANS))
+    return _base(coarse.scale_px, coarse.centre_px, low, high, spans)
 
 
 def _heldout(base: Base, seen: Observations, start: State, smoothness: float) -> FloatArray:

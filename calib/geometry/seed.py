@@ -99,6 +99,10 @@ def opencv_seed(seen: Observations, size_px: tuple[int, int], n_views: int) -> t
         )
     except cv2.error:  # degenerate views: the caller has another seed
         return None
+    # OpenCV sums in the order its threads finish; digits beyond those of a seed would make results differ by run
+    extent = float(np.ptp(seen.object_mm, axis=0).max())
+    matrix, turns = np.round(matrix, 2), [np.round(turn, 5) for turn in turns]
+    moves = [np.round(move / extent, 5) * extent for move in moves]
     centre: FloatArray = np.array(matrix[:2, 2], dtype=np.float64)
     scale = float(np.sqrt(matrix[0, 0] * matrix[1, 1])) if min(matrix[0, 0], matrix[1, 1]) > 0 else float("nan")
     inside = np.all(centre > -0.2 * np.array(size_px[::-1])) and np.all(centre < 1.2 * np.array(size_px[::-1]))

@@ -1,0 +1,111 @@
+"""Move corners to where the centroid of the lens's PSF puts them.
+
+The fit of a blurred corner assumes a symmetric blur. An asymmetric PSF (coma) moves the fitted corner away from the place
+that the PSF's centroid defines, by a tenth of a pixel in the corners of a field, and a map fitted to corners would differ
+from one fitted to points. With the PSF known the shift is found by doing it again: each corner is rendered sharp at its
+place, blurred by the PSF of that place, and fitted by the same code on the same sites; what the fit says too much is
+taken off.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import numpy.typing as npt
+from scipy.signal import fftconvolve
+
+from calib.chessboard.board import BoardDetection, sites
+from calib.chessboard.corner import fit_corners, window_px
+from psfbank.arrays import FloatArray
+from psfbank.model import Camera, Capture, PsfGrid
+
+LARGEST_SHIFT_PX = 1.0  # a larger one is no correction
+
+
+def checkerboard(xy_px: FloatArray, along: FloatArray, down: FloatArray, sample_px: float) -> npt.NDArray[np.float64]:
+    """Average of an endless +-1 checkerboard over square samples.
+
+    Parameters
+    ----------
+    xy_px : (..., 2) float
+        Centres of the samples, from a corner, pixels.
+    along, down : (2,) float
+        The board's cell, pixels.
+    sample_px : float
+        Side of a sample; small against the cell.
+
+    Returns
+    -------
+    (...) float64
+        Exact but within a sample of a corner, where the product of the two edges' averages stands for the average.
+    """
+    cell = np.stack([along, down], axis=1)
+    area = abs(float(np.linalg.det(cell)))
+    out = np.ones(xy_px.shape[:-1])
+    for coordinate, other in zip(np.moveaxis(xy_px @ np.linalg.inv(cell).T, -1, 0), (down, along), strict=True):
+        nearest = np.rint(coordinate)
+        length = float(np.linalg.norm(other))
+        width = 0.5 * sample_px * float(np.abs(other).sum()) / length  # half the sample's extent along the normal
+        sign = 1.0 - 2.0 * (nearest % 2)
+        out *= sign * np.clip((coordinate - nearest) * area / length / width, -1.0, 1.0)
+    return out
+
+
+def blurred_corner(
+    kernel: FloatArray, oversample: int, offset_px: FloatArray, along: FloatArray, down: FloatArray, reach: int
+) -> npt.NDArray[np.float64]:
+    """Render a corner that lies at `offset_px` from the middle pixel, blurred by a kernel: (2 reach + 1,) * 2 pixels."""
+    half = reach * oversample + kernel.shape[0] // 2
+    axis = np.arange(-half, half + 1) / oversample
+    places = np.stack(np.meshgrid(axis, axis), axis=-1) - offset_px
+    sharp = checkerboard(places, along, down, 1.0 / oversample)
+    return np.asarray(fftconvolve(sharp, kernel, mode="valid")[::oversample, ::oversample])
+
+
+def to_centroids(detection: BoardDetection, capture: Capture, camera: Camera, psf: PsfGrid) -> BoardDetection:
+    """Correct every corner of a board for the asymmetry of the PSF at its place.
+
+    Parameters
+    ----------
+    detection : BoardDetection
+    capture : Capture
+        The picture it was found in; only its size and sites matter.
+    camera : Camera
+    psf : PsfGrid
+        Kernels with their centroids at the array centre.
+
+    Returns
+    -------
+    BoardDetection
+        With corrected `xy_px`; corners that cannot be corrected are no longer `found`.
+    """
+    columns = int(detection.grid[:, 0].max()) + 1
+    xy_px, found = {}, {}
+    for channel, corners in detection.xy_px.items():
+        down, along = (g.reshape(-1, 2) for g in np.gradient(corners.reshape(-1, columns, 2), axis=(0, 1)))
+        mask = sites(capture, camera, channel)[1]
+        reach = int(np.ceil(window_px(along, down).max()))
+        known = np.flatnonzero(detection.found[channel])
+        values = np.zeros(mask.shape, dtype=np.float64)
+        for m in known:
+            middle = np.rint(corners[m]).astype(int)
+            kernel = psf.at(*corners[m], channel, psf.oversample)
+            patch = blurred_corner(kernel, psf.oversample, corners[m] - middle, along[m], down[m], reach)
+            _paste(values, patch, middle, reach)
+        fits = fit_corners(values, mask, corners[known], along[known], down[known])
+        shift = fits.xy_px - corners[known]
+        good = fits.good & (np.hypot(*shift.T) < LARGEST_SHIFT_PX)
+        moved, kept = np.array(corners), np.zeros(len(corners), dtype=bool)
+        moved[known[good]] -= shift[good]
+        kept[known[good]] = True
+        xy_px[channel], found[channel] = moved, kept
+    return replace(detection, xy_px=xy_px, found=found)
+
+
+def _paste(values: FloatArray, patch: FloatArray, middle: npt.NDArray[np.int_], reach: int) -> None:
+    low = np.maximum(middle - reach, 0)
+    high = np.minimum(middle + reach + 1, np.array(values.shape[::-1]))
+    start = low - (middle - reach)
+    stop = start + (high - low)
+    values[low[1] : high[1], low[0] : high[0]] = patch[start[1] : stop[1], start[0] : stop[0]]
