@@ -16,6 +16,7 @@ COLUMNS, ROWS, CELL_PX, BLUR_PX = 8, 5, 24.0, 0.8
 SIZE = (220, 300)
 ORIGIN = np.array([58.3, 52.6])
 TURN = np.radians(7.0)
+STEP = np.array([0.2, 0.0])
 GRID = np.stack(np.meshgrid(np.arange(COLUMNS), np.arange(ROWS)), axis=-1).reshape(-1, 2)
 
 
@@ -86,7 +87,7 @@ def test_each_colour_is_measured_on_its_own_sites() -> None:
 
 
 def test_colour_pictures_are_measured_layer_by_layer() -> None:
-    pixels = np.stack([board(ORIGIN + [0.2, 0]), board(), board(ORIGIN - [0.2, 0])], axis=-1)
+    pixels = np.stack([board(ORIGIN + STEP), board(), board(ORIGIN - STEP)], axis=-1)
     found = chessboard.detect(capture(pixels), Camera("", "", SIZE, "RGB"), COLUMNS, ROWS)
     np.testing.assert_allclose((found.xy_px["R"] - found.xy_px["B"]).mean(axis=0), [0.4, 0], atol=2e-3)
 

@@ -80,7 +80,7 @@ def fitted() -> tuple[Corners, DistortionFit]:
 
 
 def test_the_lens_is_found_to_the_noise(fitted: tuple[Corners, DistortionFit]) -> None:
-    corners, fit = fitted
+    fit = fitted[1]
     error = misfit_px(fit, barrel)
     assert np.median(error) < 0.03
     assert np.percentile(error, 95) < 0.15
@@ -132,7 +132,7 @@ def test_a_pose_takes_board_to_camera(fitted: tuple[Corners, DistortionFit]) -> 
     fit = fitted[1]
     middle, _ = fit_poses(fit, views(1, 5))
     moved = views(1, 5)
-    moved = replace(moved, image_px=moved.image_px + [40.0, 0.0])
+    moved = replace(moved, image_px=moved.image_px + np.array([40.0, 0.0]))
     right, _ = fit_poses(fit, moved)
     assert right[0, 3] > middle[0, 3] + 10
     assert middle[0, 5] > 200
@@ -204,7 +204,9 @@ def test_a_fisheye_is_found_where_a_pinhole_model_is_lost() -> None:
     for azimuth in np.linspace(0, 2 * np.pi, 10, endpoint=False):
         aim = Rotation.from_euler("zyz", [azimuth, 0.9, -azimuth + rng.uniform(-0.2, 0.2)])
         tilt = Rotation.from_rotvec(rng.uniform(-0.4, 0.4, 3))
-        p = aim.apply(tilt.apply(np.column_stack([GRID_MM - GRID_MM.mean(axis=0), np.zeros(70)])) + [0, 0, 260.0])
+        p = aim.apply(
+            tilt.apply(np.column_stack([GRID_MM - GRID_MM.mean(axis=0), np.zeros(70)])) + np.array([0, 0, 260.0])
+        )
         wide.append(fisheye(p) + rng.normal(0, NOISE_PX, (70, 2)))
     inside = np.all((np.array(wide) > 0) & (np.array(wide) < [640, 480]), axis=2)
     fit = fit_distortion(join([corners, Corners(np.tile(GRID_MM, (10, 1, 1)), np.array(wide), inside)]), SIZE)
@@ -265,7 +267,7 @@ def test_derivatives_of_the_projection_are_exact() -> None:
         pose = step * np.tile(np.eye(6)[k], (2, 1))
         ahead, behind = (bundle.residuals(base, seen, bundle.apply(state, s * pose)) for s in (1, -1))
         np.testing.assert_allclose((behind - ahead) / (2 * step), linear.pose[:, :, k], atol=1e-3)
-    bumped = replace(state, shape_mm=state.shape_mm + [step, 0, 0])
+    bumped = replace(state, shape_mm=state.shape_mm + np.array([step, 0, 0]))
     moved = (linear.residual - bundle.residuals(base, seen, bumped)) / step
     np.testing.assert_allclose(moved, linear.height * seen.monomials[:, :1], atol=1e-3)
 
