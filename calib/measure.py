@@ -1,4 +1,4 @@
-"""The steps of a calibration: each takes what was captured, or says in the journal why its part is missing."""
+"""Steps of a calibration: noise, shading, points and PSFs; each says in the journal why its part is missing."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from dataclasses import dataclass
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from calib import chessboard, geometry, led
+from calib import led
 from calib.manifest import Entry, Plan
 from calib.photometry import fit_illumination, fit_noise
 from calib.pointmodel import Optics
-from calib.psf import image_centroids
+from calib.psf import render_grid
 from calib.session import Journal, Report, Shot, in_words, silent
 from calib.wavefront import WavefrontFit, fit_wavefront
 from psfbank.arrays import FloatArray
 from psfbank.errors import CalibrationError, FitFailed, NoTargetFound
 from psfbank.flags import Flag
-from psfbank.model import Corners, DistortionMap, Illumination, NoiseModel, Points, PsfGrid
+from psfbank.model import Illumination, NoiseModel, Points, PsfGrid, ZernikeField
 from psfbank.zernike import noll_terms
 
 NOLL_FIRST, NOLL_LAST = 4, 15  # piston and tilt show in no centred PSF
@@ -158,131 +158,21 @@ def measure_wavefront(
     return fit
 
 
-def summarise(psf: PsfGrid) -> dict[str, object]:
-    """Tiles, those filled from neighbours, and the median error expected of a tile."""
-    return {
-        "tiles": [len(psf.y_px), len(psf.x_px)],
-        "tiles_filled": int(np.sum(np.asarray(psf.flags) & Flag.FILLED != 0)),
-        "sigma_median": round(float(np.median(np.asarray(psf.sigma))), 5),
-    }
-
-
-@dataclass(frozen=True)
-class BoardSet:
-    """Chessboards found: one detection and one entry a view; entries number the physical boards."""
-
-    detections: tuple[chessboard.BoardDetection, ...]
-    entries: tuple[Entry, ...]
-    names: tuple[str, ...]
-
-
-def find_boards(plan: Plan, shots: Sequence[Shot], journal: Journal, report: Report = silent) -> BoardSet:
-    """Detect and measure every chessboard; views without one, or with a part of one, are flagged."""
-    found: list[tuple[chessboard.BoardDetection, Entry, str]] = []
-    for done, shot in enumerate(shots, start=1):
-        columns, rows = shot.entry.columns or 0, shot.entry.rows or 0
-        try:
-            detection = chessboard.detect(shot.capture, plan.camera, columns, rows)
-        except NoTargetFound as error:
-            journal.flag(shot.capture.name, Flag.UNUSABLE, in_words(error))
-        else:
-            if detection.flags & Flag.UNUSABLE:
-                journal.flag(shot.capture.name, detection.flags, detection.reason)
-                continue
-            if detection.flags:
-                journal.flag(shot.capture.name, detection.flags, detection.reason)
-            found.append((detection, shot.entry, shot.capture.name))
-        report("find chessboards", done, len(shots))
-    detections, entries, names = zip(*found, strict=True) if found else ((), (), ())
-    return BoardSet(detections, entries, names)
-
-
-@dataclass(frozen=True)
-class PlaneViews:
-    """Views of plane targets in every channel, ready for the bundle adjustment."""
-
-    corners: dict[str, Corners]
-    sigma_px: FloatArray
-    target: tuple[int, ...]
-
-
-def board_views(boards: BoardSet, channels: tuple[str, ...]) -> PlaneViews:
-    """Arrange chessboards as views; whole boards of one manifest entry are one physical target, parts are flat."""
-    entries = list({id(entry): entry for entry in boards.entries}.values())
-    grouped = [[d for d, e in zip(boards.detections, boards.entries, strict=True) if e is entry] for entry in entries]
-    corners, sigma = {}, {}
-    for channel in channels:
-        parts = [
-            chessboard.to_corners(found, entry.square_mm or 1.0, channel)
-            for found, entry in zip(grouped, entries, strict=True)
-        ]
-        corners[channel] = geometry.join([part[0] for part in parts])
-        sigma[channel] = stack_padded([part[1] for part in parts])
-    target = tuple(-1 if d.flags & Flag.PARTIAL else k for k, found in enumerate(grouped) for d in found)
-    return PlaneViews(corners, sigma[reference_channel(channels)], target)
-
-
-def stack_padded(rows: Sequence[FloatArray]) -> FloatArray:
-    """Stack (V, M) arrays of different M, padded with infinity to the widest."""
-    widest = max(part.shape[1] for part in rows)
-    return np.concatenate([np.pad(p, ((0, 0), (0, widest - p.shape[1])), constant_values=np.inf) for p in rows])
-
-
-def point_views(points: PointSet, fit: WavefrontFit, channels: tuple[str, ...]) -> PlaneViews:
-    """Arrange point grids as views, each point at its image's centroid in each channel; the grids are taken as flat."""
-    view = np.repeat(np.arange(len(points.views)), [len(v.xy_px) for v in points.views])
-    corners = {}
-    for c, channel in enumerate(channels):
-        centroid = image_centroids(fit, c)
-        parts = [
-            Corners((v.index * (e.pitch_mm or 1.0))[None], centroid[None, view == k], fit.used[None, view == k])
-            for k, (v, e) in enumerate(zip(points.views, points.entries, strict=True))
-        ]
-        corners[channel] = geometry.join(parts)
-    sigma = stack_padded([fit.sigma_px[None, view == k] for k in range(len(points.views))])
-    return PlaneViews(corners, sigma, (-1,) * len(points.views))
-
-
-def reference_channel(channels: tuple[str, ...]) -> str:
-    """Name the channel that the others are measured against: green, or the only one."""
-    return "G" if "G" in channels else channels[0]
-
-
-def measure_distortion(
+def render_psfs(
     plan: Plan,
     points: PointSet | None,
     wavefront: WavefrontFit | None,
-    boards: BoardSet,
+    x_px: FloatArray,
+    y_px: FloatArray,
     journal: Journal,
-    report: Report = silent,
-) -> DistortionMap | None:
-    """Fit the distortion map to chessboards and point grids together; None when neither suffices."""
-    channels = plan.camera.channels
-    parts = [board_views(boards, channels)] if boards.detections else []
-    if points is not None and wavefront is not None:
-        parts.append(point_views(points, wavefront, channels))
-    if not parts:
-        journal.lack("distortion", "no capture shows a chessboard or a grid of points")
-        return None
-    report("distortion", 0, 1)
-    joined = {channel: geometry.join([part.corners[channel] for part in parts]) for channel in channels}
-    reference = reference_channel(channels)
-    try:
-        fit = geometry.fit_distortion(
-            joined[reference],
-            plan.camera.size_px,
-            lateral={c: joined[c] for c in channels if c != reference} or None,
-            target=[number for part in parts for number in part.target],
-            sigma_px=stack_padded([part.sigma_px for part in parts]),
-        )
-    except FitFailed as error:
-        journal.lack("distortion", in_words(error))
-        return None
-    report("distortion", 1, 1)
-    journal.summary["distortion"] = {
-        "views": int(np.sum(np.isfinite(fit.poses).all(axis=1))),
-        "points": int(joined[reference].found.sum()),
-        "rms_px": round(fit.rms_px, 4),
-        "heldout_rms_px": round(fit.heldout_rms_px, 4),
+) -> tuple[PsfGrid, ZernikeField] | tuple[None, None]:
+    """Put the fitted field on the nodes; (None, None) when there is no fit."""
+    if points is None or wavefront is None:
+        return None, None
+    psf, zernike = render_grid(wavefront, points.images, plan.camera.channels, x_px, y_px)
+    journal.summary["psf"] |= {
+        "tiles": [len(y_px), len(x_px)],
+        "tiles_filled": int(np.sum(np.asarray(psf.flags) & Flag.FILLED != 0)),
+        "sigma_median": round(float(np.median(np.asarray(psf.sigma))), 5),
     }
-    return fit.distortion
+    return psf, zernike

@@ -8,16 +8,9 @@ from pathlib import Path
 import numpy as np
 
 from calib.manifest import load_plan
-from calib.measure import (
-    find_boards,
-    find_points,
-    measure_distortion,
-    measure_noise,
-    measure_shading,
-    measure_wavefront,
-    summarise,
-)
-from calib.psf import render_grid, tile_nodes
+from calib.measure import find_points, measure_noise, measure_shading, measure_wavefront, render_psfs
+from calib.planes import centre_boards, find_boards, measure_distortion
+from calib.psf import tile_nodes
 from calib.session import Journal, Report, provenance, read_session, silent
 from psfbank.bank import PsfBank
 from psfbank.errors import CalibrationError
@@ -58,13 +51,11 @@ def calibrate(session: str | Path, *, executor: Executor | None = None, report: 
     shading = measure_shading(plan, shots, x_px, y_px, journal)
     points = find_points(plan, shots["led"], noise, journal, report)
     wavefront = measure_wavefront(plan, points, journal, executor, report)
+    psf, zernike = render_psfs(plan, points, wavefront, x_px, y_px, journal)
     boards = find_boards(plan, shots["chessboard"], journal, report)
+    boards = centre_boards(plan, boards, psf, report)
     distortion = measure_distortion(plan, points, wavefront, boards, journal, report)
 
-    psf, zernike = None, None
-    if points is not None and wavefront is not None:
-        psf, zernike = render_grid(wavefront, points.images, plan.camera.channels, x_px, y_px)
-        journal.summary["psf"] |= summarise(psf)
     if noise is None and shading is None and psf is None and distortion is None:
         raise CalibrationError(
             "nothing could be measured; " + "; ".join(f"no {part}: {why}" for part, why in journal.missing.items()),

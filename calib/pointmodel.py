@@ -128,7 +128,11 @@ class PointModel:
 
     def render(self, shape: Shape, at: Samples) -> Batch:
         """Images (B, L, O, O) at the samples' places."""
-        return self._sampled(self.fine_images(shape)[:, None], shape, at)[:, :, 0]
+        return self.sample(self.fine_images(shape), shape, at)
+
+    def sample(self, fine: Batch, shape: Shape, at: Samples) -> Batch:
+        """Sample optical images (B, F, F) with pixels: (B, L, O, O)."""
+        return self._sampled(fine[:, None], shape, at)[:, :, 0]
 
     def jacobian(self, shape: Shape, at: Samples) -> tuple[Batch, Batch]:
         """Images (B, L, O, O) and their derivatives (B, L, J + 7, O, O) by the terms (nm) and by `EXTRAS`.

@@ -65,9 +65,10 @@ def render_kernels(
     shape = shape_at(fit, channel, xy_px)
     displacement = np.zeros((len(xy_px), 2))
     at = _lattice(len(xy_px), fit.half_px, oversample)
+    fine = model.fine_images(shape)
     for _ in range(4):  # the window moves along, so the centroid within it settles in a few rounds
         moved = replace(shape, xy_px=-displacement)
-        kernels = np.maximum(model.render(moved, at)[:, 0].astype(np.float64), 0.0)
+        kernels = np.maximum(model.sample(fine, moved, at)[:, 0].astype(np.float64), 0.0)
         kernels /= kernels.sum((1, 2), keepdims=True)
         displacement = displacement + np.array([centroid_px(k, oversample) for k in kernels])
     return kernels, displacement

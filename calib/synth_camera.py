@@ -55,7 +55,7 @@ class _Layout:
 
 
 def phone_like(
-    width: int = 640, height: int = 480, *, tiles: tuple[int, int] = (7, 9), half_px: int = 7, cfa: str = "RGGB"
+    width: int = 640, height: int = 480, *, tiles: tuple[int, int] = (7, 9), half_px: int = 10, cfa: str = "RGGB"
 ) -> PsfBank:
     """Build the camera.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from calib.chessboard.board import BoardDetection, detect, to_corners
+from calib.chessboard.centroid import to_centroids
 from calib.chessboard.corner import CornerFits, fit_corners
 
-__all__ = ["BoardDetection", "CornerFits", "detect", "fit_corners", "to_corners"]
+__all__ = ["BoardDetection", "CornerFits", "detect", "fit_corners", "to_centroids", "to_corners"]

@@ -1,10 +1,9 @@
 """Move corners to where the centroid of the lens's PSF puts them.
 
-The fit of a blurred corner assumes a symmetric blur. An asymmetric PSF (coma) moves the fitted corner away from the place
-that the PSF's centroid defines, by a tenth of a pixel in the corners of a field, and a map fitted to corners would differ
-from one fitted to points. With the PSF known the shift is found by doing it again: each corner is rendered sharp at its
-place, blurred by the PSF of that place, and fitted by the same code on the same sites; what the fit says too much is
-taken off.
+The fit of a blurred corner assumes a symmetric blur. An asymmetric PSF (coma) moves the fitted corner away from where
+the PSF's centroid puts it, by a tenth of a pixel in the corners of a field, and a map fitted to corners would differ from
+one fitted to points. With the PSF known the shift is found by doing it again: each corner is rendered sharp at its place,
+blurred by the PSF of that place, and fitted by the same code on the same sites; what the fit says too much is taken off.
 """
 
 from __future__ import annotations
@@ -55,7 +54,7 @@ def checkerboard(xy_px: FloatArray, along: FloatArray, down: FloatArray, sample_
 def blurred_corner(
     kernel: FloatArray, oversample: int, offset_px: FloatArray, along: FloatArray, down: FloatArray, reach: int
 ) -> npt.NDArray[np.float64]:
-    """Render a corner that lies at `offset_px` from the middle pixel, blurred by a kernel: (2 reach + 1,) * 2 pixels."""
+    """Render a corner at `offset_px` from the middle pixel, blurred by a kernel: (2 reach + 1, 2 reach + 1) pixels."""
     half = reach * oversample + kernel.shape[0] // 2
     axis = np.arange(-half, half + 1) / oversample
     places = np.stack(np.meshgrid(axis, axis), axis=-1) - offset_px
@@ -90,7 +89,7 @@ def to_centroids(detection: BoardDetection, capture: Capture, camera: Camera, ps
         values = np.zeros(mask.shape, dtype=np.float64)
         for m in known:
             middle = np.rint(corners[m]).astype(int)
-            kernel = psf.at(*corners[m], channel, psf.oversample)
+            kernel = psf.at(float(corners[m, 0]), float(corners[m, 1]), channel, psf.oversample)
             patch = blurred_corner(kernel, psf.oversample, corners[m] - middle, along[m], down[m], reach)
             _paste(values, patch, middle, reach)
         fits = fit_corners(values, mask, corners[known], along[known], down[known])

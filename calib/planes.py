@@ -1,0 +1,156 @@
+"""Steps of a calibration: chessboards and point grids, brought together as views of planes, and the distortion map."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from calib import chessboard, geometry
+from calib.manifest import Entry, Plan
+from calib.measure import PointSet
+from calib.psf import image_centroids
+from calib.session import Journal, Report, Shot, in_words, silent
+from calib.wavefront import WavefrontFit
+from psfbank.arrays import FloatArray
+from psfbank.errors import FitFailed, NoTargetFound
+from psfbank.flags import Flag
+from psfbank.model import Corners, DistortionMap, PsfGrid
+
+log = logging.getLogger(__name__)
+
+# No detection is trusted beyond this: what is left of asymmetric blur, a chart's own flaws and the wavefront model's
+# misfit is smooth over the field, and a few points that noise alone makes very sure would bend the focal length.
+SYSTEMATIC_PX = 0.03
+
+
+@dataclass(frozen=True)
+class Board:
+    """One chessboard seen: its detection, the capture it is in, and the manifest entry that describes it."""
+
+    detection: chessboard.BoardDetection
+    shot: Shot
+
+
+def find_boards(plan: Plan, shots: Sequence[Shot], journal: Journal, report: Report = silent) -> list[Board]:
+    """Detect and measure every chessboard; views without one, or with a part of one, are flagged."""
+    boards = []
+    for done, shot in enumerate(shots, start=1):
+        try:
+            detection = chessboard.detect(shot.capture, plan.camera, shot.entry.columns or 0, shot.entry.rows or 0)
+        except NoTargetFound as error:
+            journal.flag(shot.capture.name, Flag.UNUSABLE, in_words(error))
+        else:
+            if detection.flags:
+                journal.flag(shot.capture.name, detection.flags, detection.reason)
+            if not detection.flags & Flag.UNUSABLE:
+                boards.append(Board(detection, shot))
+        report("find chessboards", done, len(shots))
+    return boards
+
+
+def centre_boards(plan: Plan, boards: Sequence[Board], psf: PsfGrid | None, report: Report = silent) -> list[Board]:
+    """Move corners to the PSF's centroid, so that they and the points obey one map; unchanged without PSFs."""
+    if psf is None:
+        return list(boards)
+    centred = []
+    for done, board in enumerate(boards, start=1):
+        detection = chessboard.to_centroids(board.detection, board.shot.capture, plan.camera, psf)
+        centred.append(replace(board, detection=detection))
+        report("centre corners", done, len(boards))
+    return centred
+
+
+@dataclass(frozen=True)
+class PlaneViews:
+    """Views of plane targets in every channel, ready for the bundle adjustment."""
+
+    corners: dict[str, Corners]
+    sigma_px: FloatArray
+    target: tuple[int, ...]
+
+
+def board_views(boards: Sequence[Board], channels: tuple[str, ...]) -> PlaneViews:
+    """Arrange chessboards as views; whole boards of one manifest entry are one physical target, parts are flat."""
+    entries: list[Entry] = list({id(board.shot.entry): board.shot.entry for board in boards}.values())
+    grouped = [[board.detection for board in boards if board.shot.entry is entry] for entry in entries]
+    corners, sigma = {}, {}
+    for channel in channels:
+        parts = [
+            chessboard.to_corners(found, entry.square_mm or 1.0, channel)
+            for found, entry in zip(grouped, entries, strict=True)
+        ]
+        corners[channel] = geometry.join([part[0] for part in parts])
+        sigma[channel] = stack_padded([part[1] for part in parts])
+    target = tuple(-1 if d.flags & Flag.PARTIAL else k for k, found in enumerate(grouped) for d in found)
+    return PlaneViews(corners, sigma[reference_channel(channels)], target)
+
+
+def stack_padded(rows: Sequence[FloatArray]) -> FloatArray:
+    """Stack (V, M) arrays of different M, padded with infinity to the widest."""
+    widest = max(part.shape[1] for part in rows)
+    return np.concatenate([np.pad(p, ((0, 0), (0, widest - p.shape[1])), constant_values=np.inf) for p in rows])
+
+
+def point_views(points: PointSet, fit: WavefrontFit, channels: tuple[str, ...]) -> PlaneViews:
+    """Arrange point grids as views, each point at its image's centroid in each channel; the grids are taken as flat."""
+    view = np.repeat(np.arange(len(points.views)), [len(v.xy_px) for v in points.views])
+    corners = {}
+    for c, channel in enumerate(channels):
+        centroid = image_centroids(fit, c)
+        parts = [
+            Corners((v.index * (e.pitch_mm or 1.0))[None], centroid[None, view == k], fit.used[None, view == k])
+            for k, (v, e) in enumerate(zip(points.views, points.entries, strict=True))
+        ]
+        corners[channel] = geometry.join(parts)
+    sigma = stack_padded([fit.sigma_px[None, view == k] for k in range(len(points.views))])
+    return PlaneViews(corners, sigma, (-1,) * len(points.views))
+
+
+def reference_channel(channels: tuple[str, ...]) -> str:
+    """Name the channel that the others are measured against: green, or the only one."""
+    return "G" if "G" in channels else channels[0]
+
+
+def measure_distortion(
+    plan: Plan,
+    points: PointSet | None,
+    wavefront: WavefrontFit | None,
+    boards: Sequence[Board],
+    journal: Journal,
+    report: Report = silent,
+) -> DistortionMap | None:
+    """Fit the distortion map to chessboards and point grids together; None when neither suffices."""
+    channels = plan.camera.channels
+    parts = [board_views(boards, channels)] if boards else []
+    if points is not None and wavefront is not None:
+        parts.append(point_views(points, wavefront, channels))
+    if not parts:
+        journal.lack("distortion", "no capture shows a chessboard or a grid of points")
+        return None
+    if not boards:
+        log.warning("without chessboards the focal length is only as sure as the point grids are tilted")
+    report("distortion", 0, 1)
+    joined = {channel: geometry.join([part.corners[channel] for part in parts]) for channel in channels}
+    reference = reference_channel(channels)
+    try:
+        fit = geometry.fit_distortion(
+            joined[reference],
+            plan.camera.size_px,
+            lateral={c: joined[c] for c in channels if c != reference} or None,
+            target=[number for part in parts for number in part.target],
+            sigma_px=np.hypot(stack_padded([part.sigma_px for part in parts]), SYSTEMATIC_PX),
+        )
+    except FitFailed as error:
+        journal.lack("distortion", in_words(error))
+        return None
+    report("distortion", 1, 1)
+    journal.summary["distortion"] = {
+        "views": int(np.sum(np.isfinite(fit.poses).all(axis=1))),
+        "points": int(joined[reference].found.sum()),
+        "rms_px": round(fit.rms_px, 4),
+        "heldout_rms_px": round(fit.heldout_rms_px, 4),
+    }
+    return fit.distortion
