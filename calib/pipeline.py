@@ -16,7 +16,7 @@ from psfbank.bank import PsfBank
 from psfbank.errors import CalibrationError
 from psfbank.model import Calibration
 
-TILES_A_DIAGONAL = 20
+TILES_A_DIAGONAL, SMALLEST_TILE_PX = 20, 60.0
 
 
 def calibrate(session: str | Path, *, executor: Executor | None = None, report: Report = silent) -> PsfBank:
@@ -45,7 +45,8 @@ def calibrate(session: str | Path, *, executor: Executor | None = None, report: 
     """
     plan, journal = load_plan(session), Journal()
     shots = read_session(plan, journal, report)
-    x_px, y_px = tile_nodes(plan.camera.size_px, float(np.hypot(*plan.camera.size_px)) / TILES_A_DIAGONAL)
+    diagonal_px = float(np.hypot(*plan.camera.size_px))
+    x_px, y_px = tile_nodes(plan.camera.size_px, max(diagonal_px / TILES_A_DIAGONAL, SMALLEST_TILE_PX))
 
     noise = measure_noise(plan, shots, journal)
     shading = measure_shading(plan, shots, x_px, y_px, journal)

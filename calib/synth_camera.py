@@ -29,7 +29,7 @@ LATERAL_COLOUR = (0.0007, 0.0, -0.0005)  # of the magnification, by channel
 F_NUMBER, PITCH_UM, DIFFUSION_PX, OVERSAMPLE = 2.0, 1.4, 0.27, 3
 FOCAL_WIDTHS = 0.83  # focal length in picture widths: 74 degrees across the diagonal of a 4:3 picture
 RIPPLE_PX = 0.35
-RIM_SHARE = 0.25  # of a kernel's width, in which it fades to nothing on its way to its border
+RIM_SHARE = 0.1  # of a kernel's width, in which it fades to nothing on its way to its border
 TERMS = noll_terms(4, 11)  # defocus, astigmatism x 2, coma x 2, trefoil x 2, spherical
 
 

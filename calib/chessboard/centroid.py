@@ -1,9 +1,10 @@
 """Move corners to where the centroid of the lens's PSF puts them.
 
 The fit of a blurred corner assumes a symmetric blur. An asymmetric PSF (coma) moves the fitted corner away from where
-the PSF's centroid puts it, by a tenth of a pixel in the corners of a field, and a map fitted to corners would differ from
-one fitted to points. With the PSF known the shift is found by doing it again: each corner is rendered sharp at its place,
-blurred by the PSF of that place, and fitted by the same code on the same sites; what the fit says too much is taken off.
+the PSF's centroid puts it, by a tenth of a pixel in the corners of a field, and a map fitted to corners would differ
+from one fitted to points. With the PSF known the shift is found by doing it again: each corner is rendered sharp at
+its place, blurred by the PSF of that place, and fitted by the same code on the same sites; what the fit says too much
+is taken off.
 """
 
 from __future__ import annotations
