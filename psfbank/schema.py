@@ -125,7 +125,7 @@ TABLE = (
     Row("zernike/stderr", "<f8", "C,Ty,Tx,J", "nm", "standard errors, NaN when unknown", "stderr_nm"),
     Row("zernike/nm", "<i4", "J,2", "1", "radial degree n and azimuthal order m of the terms", "nm"),
     Row("zernike/wavelength", "<f8", "C", "nm", "wavelength", "wavelength_nm"),
-    Row("zernike/residual", "<f4", "C,Ty,Tx", "1", "relative L2 distance between fit and observations", "residual"),
+    Row("zernike/residual", "<f4", "C,Ty,Tx", "1", "chi2 per sample of the observations nearest to a node", "residual"),
     Row("zernike@f_number", "<f8", "", "1", "f-number of the pupil", "f_number"),
     Row("zernike@channels", "text", "", "", "channels along C", "channels"),
     Row("zernike@normalisation", "text", "", "", "orthonormal over the unit disc", constant="orthonormal"),

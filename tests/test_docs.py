@@ -10,6 +10,7 @@ import pytest
 from typer.main import get_command
 
 from calib.commands import app
+from psfbank import schema
 
 ROOT = Path(__file__).parents[1]
 COMMANDS: dict[str, Any] = get_command(app).commands
@@ -49,3 +50,9 @@ def test_the_readmes_test_command_is_what_is_run_before_a_change_is_accepted() -
 
 def code_blocks(text: str) -> list[str]:
     return re.findall(r"^```[a-z]*\n(.*?)^```", text, flags=re.MULTILINE | re.DOTALL)
+
+
+def test_the_file_format_page_is_the_schema() -> None:
+    page = (ROOT / "docs" / "file_format.md").read_text("utf-8")
+
+    assert page.endswith(schema.markdown().rstrip() + "\n")
