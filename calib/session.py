@@ -9,7 +9,10 @@ from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from typing import Any
 
+import cv2
+
 from calib.manifest import Entry, Plan
+from psfbank import __version__
 from psfbank.errors import CaptureUnusable, PsfBankError
 from psfbank.flags import Flag
 from psfbank.model import Capture
@@ -17,8 +20,8 @@ from psfbank.model import Capture
 log = logging.getLogger(__name__)
 
 Report = Callable[[str, int, int], None]  # step, done, total
-LIBRARIES = ("h5py", "numpy", "opencv-python-headless", "prysm", "psfbank", "scipy", "scikit-image")
-KINDS = ("led", "slanted_edge", "chessboard", "flat", "dark")  # those whose pictures are read
+LIBRARIES = ("h5py", "numpy", "prysm", "scikit-image", "scipy")
+KINDS = ("led", "chessboard", "flat", "dark")  # those whose pictures are read
 
 
 def silent(step: str, done: int, total: int) -> None:
@@ -97,7 +100,13 @@ def provenance(plan: Plan, journal: Journal) -> Mapping[str, Any]:
         for e in plan.entries
     ]
     return {
-        "versions": {"python": platform.python_version(), **{name: version(name) for name in LIBRARIES}},
+        # a checkout that was never installed has no metadata, and OpenCV is distributed under several names
+        "versions": {
+            "python": platform.python_version(),
+            "psfbank": __version__,
+            "opencv": cv2.__version__,
+            **{name: version(name) for name in LIBRARIES},
+        },
         "plan": {
             "camera": asdict(plan.camera),
             "encoding": plan.encoding,

@@ -6,14 +6,17 @@ import hashlib
 import json
 import logging
 import platform
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
+from calib import session as session_module
 from calib.manifest import Plan, load_plan
 from calib.session import KINDS, LIBRARIES, Journal, in_words, provenance, read_session
+from psfbank import __version__
 from psfbank.errors import CaptureUnusable
 from psfbank.flags import Flag
 
@@ -45,6 +48,10 @@ pitch_mm = 46.0
 [[capture]]
 kind = "noise_target"
 files = "noise/*.png"
+
+[[capture]]
+kind = "slanted_edge"
+files = "edge/*.png"
 """
 
 
@@ -55,9 +62,16 @@ def write(path: Path, dn: np.ndarray) -> None:
 
 @pytest.fixture
 def session(tmp_path: Path) -> Path:
-    """Three flats of which the second is torn, a dark, an LED picture of the wrong size, a kind nobody measures."""
+    """Three flats of which the second is torn, a dark, an LED picture of the wrong size, two kinds nobody measures."""
     rng = np.random.default_rng(0)
-    for name, level in (("flat/0", 400), ("flat/1", 420), ("flat/2", 440), ("dark/0", 64), ("noise/0", 300)):
+    for name, level in (
+        ("flat/0", 400),
+        ("flat/1", 420),
+        ("flat/2", 440),
+        ("dark/0", 64),
+        ("noise/0", 300),
+        ("edge/0", 300),
+    ):
         write(tmp_path / f"{name}.png", rng.normal(level, 3, (24, 32)).round())
     write(tmp_path / "led" / "0.png", rng.normal(100, 30, (20, 32)).round())
     torn = tmp_path / "flat" / "1.png"
@@ -105,8 +119,8 @@ def test_inputs_are_listed_with_the_digests_of_their_bytes(plan: Plan, session: 
 def test_kinds_that_nobody_measures_are_named_and_not_read(plan: Plan) -> None:
     journal = Journal()
     read_session(plan, journal)
-    assert list(journal.missing) == ["noise_target"]
-    assert "noise/0.png" not in {entry["name"] for entry in journal.inputs + journal.flagged}
+    assert list(journal.missing) == ["noise_target", "slanted_edge"]
+    assert not {"noise/0.png", "edge/0.png"} & {entry["name"] for entry in journal.inputs + journal.flagged}
 
 
 def test_progress_counts_every_file_good_or_bad(plan: Plan) -> None:
@@ -158,19 +172,32 @@ def test_provenance_tells_all_but_who_and_where(plan: Plan, session: Path, monke
     assert session.name not in text
     assert "somebody" not in text
     assert not any(Path(word).is_absolute() for word in texts(told))
-    assert set(told["versions"]) == {"python", *LIBRARIES}
+    assert set(told["versions"]) == {"python", "psfbank", "opencv", *LIBRARIES}
     assert told["inputs"] is journal.inputs
     assert [entry["name"] for entry in told["flagged"]] == [e["name"] for e in journal.flagged]
     assert told["missing"] == journal.missing
     assert told["summary"] == {"noise": {"gain": [0.25]}}
 
 
+def test_a_checkout_that_is_not_installed_has_a_provenance_too(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
+    installed = version
+
+    def of_others(name: str) -> str:
+        if name == "psfbank" or name.startswith("opencv"):
+            raise PackageNotFoundError(name)
+        return installed(name)
+
+    monkeypatch.setattr(session_module, "version", of_others)
+    told = provenance(plan, Journal())["versions"]
+    assert (told["psfbank"], told["opencv"]) == (__version__, cv2.__version__)
+
+
 def test_provenance_repeats_the_plan(plan: Plan) -> None:
     told = provenance(plan, Journal())["plan"]
     assert told["camera"]["model"] == "Model"
     assert (told["encoding"], told["white_level"], list(told["black_level"])) == ("linear", 1023.0, [64.0] * 3)
-    flat, dark, led, noise = told["captures"]
-    assert [entry["kind"] for entry in (flat, dark, led, noise)] == ["flat", "dark", "led", "noise_target"]
+    flat, _, led, *_ = told["captures"]
+    assert [e["kind"] for e in told["captures"]] == ["flat", "dark", "led", "noise_target", "slanted_edge"]
     assert flat["files"] == ["flat/0.png", "flat/1.png", "flat/2.png"]
     assert led["pitch_mm"] == 46.0
     assert "pitch_mm" not in flat
