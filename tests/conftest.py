@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
@@ -13,6 +19,7 @@ from psfbank.model import Calibration, Camera, DistortionMap, Illumination, Nois
 settings.register_profile("psfbank", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("psfbank")
 
+SAMPLE_CAPTURES = Path(__file__).parents[1] / "sample_captures"
 HEIGHT_PX, WIDTH_PX = 96, 128
 X_PX, Y_PX = np.linspace(8.0, 119.0, 5), np.linspace(8.0, 87.0, 4)
 CENTRE_PX = np.array([(WIDTH_PX - 1) / 2, (HEIGHT_PX - 1) / 2])
@@ -101,3 +108,23 @@ def small_bank() -> PsfBank:
         provenance={"command": "synthetic", "seed": 0, "inputs": [{"name": "a.tif", "sha256": "0" * 64}]},
     )
     return PsfBank(camera, (calibration,))
+
+
+@pytest.fixture
+def sample_part(tmp_path: Path) -> Callable[..., Path]:
+    """Copies some kinds of the sample captures into a session of its own, with changed values in [camera]."""
+
+    def make(*kinds: str, **camera: object) -> Path:
+        folder = tmp_path / "session"
+        head, *tables = (SAMPLE_CAPTURES / "capture.toml").read_text(encoding="utf-8").split("[[capture]]\n")
+        for key, value in camera.items():
+            head, replaced = re.subn(rf"(?m)^{key} = .*$", f"{key} = {json.dumps(value)}", head)
+            assert replaced == 1
+        for kind in kinds:
+            shutil.copytree(SAMPLE_CAPTURES / kind, folder / kind)
+        kept = [table for table in tables if any(f'kind = "{kind}"' in table for kind in kinds)]
+        assert len(kept) == len(kinds)
+        (folder / "capture.toml").write_text("[[capture]]\n".join([head, *kept]), encoding="utf-8")
+        return folder
+
+    return make

@@ -33,7 +33,7 @@ def print_session(bank: PsfBank, output: Path) -> None:
     stdout.print(table)
     for row in found["flagged"]:
         stdout.print(f"{row['name']}: {row['flag']}: {row['reason']}", soft_wrap=True)
-    stdout.print(f"{output}  {output.stat().st_size / 1e6:.1f} MB", soft_wrap=True)
+    stdout.print(f"{output}  {output.stat().st_size / 1e6:.3g} MB", soft_wrap=True)
 
 
 def _words(values: Mapping[str, Any]) -> str:

@@ -30,6 +30,8 @@ def calibrate(
 
     if output.exists() and not overwrite:
         raise typer.BadParameter(f"{output} exists; choose another name or say --overwrite", param_hint="--output")
+    if not output.parent.is_dir():
+        raise typer.BadParameter(f"there is no folder {output.parent}; make it first", param_hint="--output")
     with progress() as report, ThreadPoolExecutor(jobs) as executor:
         bank = run(session, executor=executor, report=report)
     bank.save(output)
