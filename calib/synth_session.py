@@ -56,9 +56,14 @@ def shots(bank: PsfBank) -> Iterator[Shot]:
     Raises
     ------
     MissingPartError, OutOfFieldError
-        When the bank lacks a part, or its distortion does not cover the sensor.
+        When the bank lacks a part or is of developed pictures, or its distortion does not cover the sensor.
     """
     camera, calibration = bank.camera, bank.at()
+    if camera.cfa == "RGB":
+        raise MissingPartError(
+            "a session is rendered as mosaics, and this bank is of pictures in colour",
+            remedy="Name a bank that was calibrated from RAW files",
+        )
     lens = Lens.of(calibration, camera.size_px)
     shading = shading_of(calibration, camera)
     grid = views.led_grid(camera.size_px)
@@ -150,11 +155,11 @@ def write_session(
 
 
 def _take(shot: Shot, bank: PsfBank, rng: np.random.Generator) -> npt.NDArray[np.uint16]:
-    """Draw the noise of one picture, and convert it to DN."""
+    """Draw the noise of one picture, and convert it to DN; dark current or read noise that nobody measured are none."""
     noise = _noise_of(bank.at())
     sites = cfa_sites(bank.camera.cfa, bank.camera.size_px)
-    expected_e = shot.electrons + noise.dark_e_per_s[sites] * shot.exposure_s
-    read_e = read_out(expected_e, noise.read_noise_e[sites], rng)
+    expected_e = shot.electrons + np.nan_to_num(noise.dark_e_per_s)[sites] * shot.exposure_s
+    read_e = read_out(expected_e, np.nan_to_num(noise.read_noise_e)[sites], rng)
     return digitise(read_e, noise.gain_dn_per_e[sites], noise.black_dn[sites], noise.white_dn[sites]).astype(np.uint16)
 
 

@@ -197,6 +197,8 @@ class Simulator:
         self.exposure, self.gains = exposure, np.asarray(gains, dtype=np.float32)
         self.demosaic, self.mode, self.workers = demosaic, mode, workers
         self.stages = self._chosen(stages)
+        if cal.noise is not None and "noise" in self.stages and np.isnan(cal.noise.read_noise_e).any():
+            log.warning("the read noise of this calibration is unknown: simulated without where it is")
         self._fields: dict[Window, _Field] = {}
 
     def __call__(self, image: npt.ArrayLike, rng: np.random.Generator) -> Image:
@@ -311,7 +313,7 @@ class Simulator:
             return light
         gain, black, white, read_e = (
             self._by_site(values, light.shape)
-            for values in (noise.gain_dn_per_e, noise.black_dn, noise.white_dn, noise.read_noise_e)
+            for values in (noise.gain_dn_per_e, noise.black_dn, noise.white_dn, np.nan_to_num(noise.read_noise_e))
         )
         full_e = (white - black) / gain
         signal_e = light * full_e

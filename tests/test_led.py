@@ -248,6 +248,16 @@ def test_variance_follows_the_noise_model_where_there_is_one() -> None:
     np.testing.assert_allclose(pixel_variance(colours, camera("RGB"), noise)[100, 100], expected, rtol=1e-6)
 
 
+def test_the_background_stands_for_a_read_noise_that_the_model_lacks() -> None:
+    zero, one = np.zeros(3), np.ones(3)
+    unknown = NoiseModel(0.25 * one, [np.nan, 3.0, np.nan], zero, zero, 64 * one, 1023 * one)
+    dark = capture(np.random.default_rng(0).normal(0, 0.002, SIZE_PX))
+    variance, sites = pixel_variance(dark, camera(), unknown), cfa_sites("RGGB", SIZE_PX)
+    assert np.isfinite(variance).all()
+    assert np.sqrt(variance[sites != 1].min()) == pytest.approx(0.002, rel=0.05)
+    assert variance[sites == 1].min() == pytest.approx(((0.25 * 3) ** 2 + 1 / 12) / 959**2)
+
+
 def test_without_a_noise_model_the_background_stands_for_the_read_noise() -> None:
     shot = picture(grid_px()[0], "mono")
     variance = pixel_variance(shot, camera("mono"), None)

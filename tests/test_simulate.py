@@ -41,6 +41,20 @@ def test_all_stages_make_a_picture_of_the_sensors_size(cal: Calibration) -> None
     assert np.abs(result - take(cal, picture(2), seed=1, source_scale=2)).max() > 0
 
 
+def test_a_read_noise_that_nobody_measured_is_left_out_with_a_warning(
+    cal: Calibration, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert cal.noise is not None
+    unknown, none = (replace(cal, noise=replace(cal.noise, read_noise_e=[v, v, 2.0])) for v in (np.nan, 0.0))
+    stages = ["mosaic", "noise"]
+    with caplog.at_level(logging.WARNING):
+        expected = take(none, picture(), stages=stages)
+        assert caplog.text == ""
+        got = take(unknown, picture(), stages=stages)
+    np.testing.assert_array_equal(got, expected)
+    assert "read noise" in caplog.text
+
+
 def test_the_order_of_the_stages_is_that_of_light(cal: Calibration) -> None:
     asked = Simulator(cal, ("noise", "blur", "shading"))
     assert asked.stages == ("blur", "shading", "noise")

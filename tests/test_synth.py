@@ -6,6 +6,7 @@ import hashlib
 from dataclasses import replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
@@ -269,6 +270,22 @@ def test_flat_pairs_follow_the_noise_model(session, tiny):
         variance = np.var(a - b) / 2
         want = gain * np.mean(a + b) / 2 + (gain * read) ** 2 + 1 / 12
         assert variance == pytest.approx(want, rel=0.035)  # 27 648 pixels: 0.9 % one sigma
+
+
+def test_noise_that_nobody_measured_is_none(tiny, tmp_path):
+    (cal,) = tiny.calibrations
+    unknown = replace(cal.noise, dark_e_per_s=np.full(3, np.nan), read_noise_e=np.full(3, np.nan))
+    write_session(PsfBank(tiny.camera, (replace(cal, noise=unknown),)), tmp_path, np.random.default_rng(4))
+    dark, flat = (
+        cv2.imread(str(tmp_path / f), cv2.IMREAD_UNCHANGED) for f in ("dark/dark_0.png", "flat/flat_30_0.png")
+    )
+    assert np.all(dark == cal.noise.black_dn[0])
+    assert flat[1::2, ::2].std() > 5
+
+
+def test_a_bank_of_developed_pictures_cannot_be_rendered(tiny):
+    with pytest.raises(MissingPartError, match="RAW"):
+        next(shots(PsfBank(replace(tiny.camera, cfa="RGB"), tiny.calibrations)))
 
 
 def test_the_same_seed_gives_the_same_files(session, tiny, tmp_path):
