@@ -7,7 +7,7 @@ step solves only for the global parameters, whatever the count of points.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from typing import TypeVar
@@ -20,6 +20,7 @@ from calib.fieldmodel import (
     Layout,
     closed_form,
     huber_cost,
+    local_map,
     normal_equations,
     to_shape,
 )
@@ -48,7 +49,6 @@ class Problem:
     layout: Layout
     models: tuple[PointModel, ...]
     images: tuple[Images, ...]
-    maps: tuple[FloatArray, ...]
     detected_px: FloatArray
     prior_mean: FloatArray
     prior_sigma: FloatArray
@@ -66,26 +66,24 @@ class Problem:
         return self._where([np.isin(images.source, lights) for images in self.images])
 
     def _where(self, keep: list[BoolArray]) -> Problem:
-        which = [np.flatnonzero(k) for k in keep]
-        images = tuple(images.take(k) for images, k in zip(self.images, which, strict=True))
-        return replace(self, images=images, maps=tuple(m[k] for m, k in zip(self.maps, which, strict=True)))
+        images = (images.take(np.flatnonzero(k)) for images, k in zip(self.images, keep, strict=True))
+        return replace(self, images=tuple(images))
 
 
 def _chunks(count: int) -> list[slice]:
     return [slice(k, min(k + CHUNK, count)) for k in range(0, count, CHUNK)]
 
 
-def _run(executor: Executor | None, work: Callable[[int, slice], T], jobs: list[tuple[int, slice]]) -> list[T]:
+def _run(executor: Executor | None, work: Callable[[int, slice], T], jobs: list[tuple[int, slice]]) -> Iterator[T]:
     """Do jobs in order; a pool changes when each is done, never the order in which results are summed."""
-    if executor is None:
-        return [work(*job) for job in jobs]
-    return list(executor.map(lambda job: work(*job), jobs))
+    return (map if executor is None else executor.map)(lambda job: work(*job), jobs)
 
 
 def shapes(problem: Problem, channel: int, at: Parameters, part: slice = slice(None)) -> Shape:
     """Work out what shapes the images of one channel at the given parameters."""
-    source = problem.images[channel].source[part]
-    return to_shape(problem.layout, problem.maps[channel][part] @ at.vector, at.xy_px[source])
+    images = problem.images[channel]
+    mapped = local_map(problem.layout, channel, images.field[part]) @ at.vector
+    return to_shape(problem.layout, mapped, at.xy_px[images.source[part]])
 
 
 def _prior_cost(problem: Problem, at: Parameters, used: npt.NDArray[np.int64]) -> float:
@@ -103,7 +101,7 @@ def image_costs(problem: Problem, at: Parameters, executor: Executor | None = No
         return huber_cost(residual, samples.weights.reshape(len(residual), -1))
 
     jobs = [(c, part) for c, images in enumerate(problem.images) for part in _chunks(len(images.source))]
-    done = _run(executor, cost, jobs)
+    done = list(_run(executor, cost, jobs))
     return [
         np.concatenate([d for d, job in zip(done, jobs, strict=True) if job[0] == c] or [np.zeros(0)])
         for c in range(len(problem.images))
@@ -130,7 +128,8 @@ def assemble(problem: Problem, at: Parameters, executor: Executor | None = None)
     def local(channel: int, part: slice) -> tuple[FloatArray, ...]:
         samples = problem.images[channel].samples.take(part)
         matrix, gradient, cost = normal_equations(problem.models[channel], shapes(problem, channel, at, part), samples)
-        to_global = problem.maps[channel][part]
+        # made anew for every chunk: a row for every local parameter of 50 000 images would take gigabytes
+        to_global = local_map(problem.layout, channel, problem.images[channel].field[part])
         half = np.swapaxes(to_global, 1, 2) @ matrix
         block = half.transpose(1, 0, 2).reshape(size, -1) @ to_global.reshape(-1, size)
         push = np.einsum("nlg,nl->g", to_global, gradient)

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from calib.fieldmodel import Images, Layout, local_map
+from calib.fieldmodel import Images, Layout
 from calib.fieldsolver import Parameters, Problem, assemble, covariance, image_costs, minimise
 from calib.pointmodel import Optics, PointModel, to_samples
 from psfbank.arrays import BoolArray, FloatArray
@@ -103,8 +103,7 @@ def pose_problem(
         chosen = points.take((points.channel == c) & (points.flags & Flag.SATURATED == 0))
         images.append(Images(to_samples(chosen), field_position(chosen.xy_px, size_px), chosen.source))
     models = tuple(PointModel(optics, c, half_px, PUPIL_SAMPLES) for c in range(channels))
-    maps = tuple(local_map(layout, c, i.field) for c, i in enumerate(images))
-    return Problem(layout, models, tuple(images), maps, detected, *priors(layout, f_number_known))
+    return Problem(layout, models, tuple(images), detected, *priors(layout, f_number_known))
 
 
 def thinned(problem: Problem, count: int) -> Problem:

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from calib.fieldmodel import Images, Layout, local_map
+from calib.fieldmodel import Images, Layout
 from calib.fieldsolver import (
     CHUNK,
     POSITION_SIGMA_PX,
@@ -54,13 +54,12 @@ def problem_of(truth_xy: Array, layout: Layout, vector: Array, rng: np.random.Ge
     field = (truth_xy - 50) / 70
     corner = np.rint(truth_xy) - SIDE // 2
     rows, cols = (corner[:, k, None, None] + np.arange(SIDE) for k in (1, 0))
-    maps = tuple(local_map(layout, c, field) for c in range(2))
     empty = Images(Samples(rows, cols, *(np.ones((LIGHTS, 1, SIDE, SIDE)),) * 2), field, np.arange(LIGHTS))
     sigma = np.full(len(vector), 100.0)
     sigma[layout.slices()["clip"]] = 1e-3
     sigma[layout.slices()["scale"]] = 0.05
     mean = np.where(sigma == 100.0, 0.0, vector)
-    posed = Problem(layout, models, (empty, empty), maps, truth_xy, mean, sigma)
+    posed = Problem(layout, models, (empty, empty), truth_xy, mean, sigma)
     images = []
     for c in range(2):
         light = models[c].render(shapes(posed, c, Parameters(vector, truth_xy)), empty.samples)
@@ -210,7 +209,6 @@ def test_a_part_of_the_field_holds_its_own_lights_alone(problem: Problem) -> Non
     radius = np.hypot(*problem.images[0].field.T)
     inner = problem.within(0.4)
     np.testing.assert_array_equal(inner.lights(), np.flatnonzero(radius <= 0.4))
-    assert all(len(m) == len(i.source) for m, i in zip(inner.maps, inner.images, strict=True))
     some = np.array([3, 70, 11])
     np.testing.assert_array_equal(problem.of_lights(some).lights(), np.sort(some))
     np.testing.assert_array_equal(problem.lights(), np.arange(LIGHTS))
@@ -219,7 +217,7 @@ def test_a_part_of_the_field_holds_its_own_lights_alone(problem: Problem) -> Non
 def only_channel(problem: Problem, channel: int) -> Problem:
     keep = [slice(None) if c == channel else slice(0) for c in range(2)]
     images = tuple(i.take(np.arange(LIGHTS)[k]) for i, k in zip(problem.images, keep, strict=True))
-    return replace(problem, images=images, maps=tuple(m[k] for m, k in zip(problem.maps, keep, strict=True)))
+    return replace(problem, images=images)
 
 
 def test_a_lights_images_in_all_channels_add_up(problem: Problem, normal: Normal, start: Parameters) -> None:
