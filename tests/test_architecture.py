@@ -6,6 +6,9 @@ Each rule is a function from modules to complaints; the last test shows every ru
 from __future__ import annotations
 
 import ast
+import re
+import sys
+import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
@@ -32,6 +35,9 @@ HOME_OF_LIBRARY = {  # the one module or folder that imports a heavy library
     "rich": "calib.commands",
     "torch": "nowhere yet",
 }
+
+CALLED = {"opencv-python-headless": "cv2", "pillow": "PIL", "scikit-image": "skimage"}  # distribution -> its module
+AT_RUN_TIME = ("raw",)  # extras that the packages import where they are there
 
 Modules = Mapping[str, str]  # dotted name -> source
 Rule = Callable[[Modules], Iterator[str]]
@@ -180,6 +186,15 @@ def test_the_house_obeys(rule: Rule) -> None:
 @RULES
 def test_a_breach_is_seen(rule: Rule) -> None:
     assert len(list(rule(BAD[rule]))) == 1
+
+
+def test_what_is_installed_is_what_is_imported() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    wanted = [*project["dependencies"], *(w for extra in AT_RUN_TIME for w in project["optional-dependencies"][extra])]
+    names = [re.split(r"[<>=!~\[; ]", requirement)[0] for requirement in wanted]
+    used = {i.name.split(".")[0] for source in our_modules().values() for i in imports(source)}
+
+    assert {CALLED.get(name, name) for name in names} == used - set(sys.stdlib_module_names) - set(PACKAGES)
 
 
 @pytest.mark.parametrize(
