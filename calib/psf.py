@@ -9,6 +9,7 @@ import numpy.typing as npt
 from scipy.spatial import cKDTree
 
 from calib.fieldmodel import local_map, to_shape
+from calib.fieldsolver import CHUNK
 from calib.pointmodel import PointModel, Samples, Shape
 from calib.wavefront import PUPIL_SAMPLES, WavefrontFit
 from psfbank.arrays import FloatArray
@@ -169,6 +170,9 @@ def _tile_chi2(fit: WavefrontFit, nodes: FloatArray, channels: int) -> npt.NDArr
 
 def image_centroids(fit: WavefrontFit, channel: int) -> npt.NDArray[np.float64]:
     """Centroids (S, 2) of every light's image in one channel, pixels: position, lateral colour, PSF's displacement."""
-    mapped = local_map(fit.layout, channel, fit.field(fit.xy_px)) @ fit.vector
-    j = fit.layout.terms
-    return np.asarray(fit.xy_px + mapped[:, j : j + 2] + render_kernels(fit, channel, fit.xy_px, 1)[1])
+    lateral = slice(fit.layout.terms, fit.layout.terms + 2)
+    centroids = []
+    for xy_px in np.array_split(fit.xy_px, -(-len(fit.xy_px) // CHUNK)):
+        mapped = local_map(fit.layout, channel, fit.field(xy_px)) @ fit.vector
+        centroids.append(xy_px + mapped[:, lateral] + render_kernels(fit, channel, xy_px, 1)[1])
+    return np.concatenate(centroids)
