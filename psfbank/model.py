@@ -265,7 +265,9 @@ class DistortionMap:
     def __post_init__(self) -> None:
         freeze(self, np.float64, camera_matrix="3,3", knots_x="Kx", knots_y="Ky", coefficients="C,2,Ny,Nx")
         freeze(self, np.float64, valid_region="V,2", rms_px="C")
-        counts = (len(self.knots_y) - self.degree - 1, len(self.knots_x) - self.degree - 1)
+        if self.degree != 3:
+            raise ValueError(f"`degree` must be 3, a cubic spline, got {self.degree}")
+        counts = len(self.knots_y) - 4, len(self.knots_x) - 4
         require_shape(self.coefficients, "coefficients", (len(self.channels), 2, *counts))
         require_shape(self.rms_px, "rms_px", (len(self.channels),))
         for name in ("camera_matrix", "coefficients", "valid_region"):

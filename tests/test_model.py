@@ -106,6 +106,13 @@ def test_a_camera_that_cannot_be_is_refused(change: dict[str, Any], message: str
         replace(Camera("ACME", "One", (480, 640)), **change)
 
 
+def test_a_map_of_another_degree_is_refused_rather_than_read_as_a_cubic(small_bank: PsfBank) -> None:
+    lens = small_bank.at().distortion
+    assert lens is not None
+    with pytest.raises(ValueError, match="`degree` must be 3"):
+        replace(lens, degree=2, knots_x=lens.knots_x[1:], knots_y=lens.knots_y[1:])
+
+
 def test_the_only_channel_of_a_monochrome_camera_answers_to_every_name() -> None:
     channels = Camera("ACME", "Mono", (480, 640), cfa="mono").channels
 
