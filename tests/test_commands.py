@@ -19,7 +19,13 @@ from rich.console import Console
 from calib.commands import _console, main
 from psfbank import __version__, store
 from psfbank.bank import PsfBank
-from psfbank.errors import CaptureUnusable, CorruptBankError, UnsafeBankError, UnsupportedSchemaError
+from psfbank.errors import (
+    BankFormatError,
+    CaptureUnusable,
+    CorruptBankError,
+    UnsafeBankError,
+    UnsupportedSchemaError,
+)
 from psfbank.model import Calibration, ZernikeField
 
 
@@ -143,6 +149,7 @@ def fails_with(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
     [
         (CaptureUnusable("all black", where="led.png", remedy="Expose longer"), 1, "led.png: all black. Expose longer"),
         (OSError(28, "No space left on device", "out.h5"), 1, "out.h5: No space left on device"),
+        (BankFormatError("the bank cannot be written", where="a.h5"), 1, "a.h5: the bank cannot be written"),
         (CorruptBankError("a digest differs"), 4, "a digest differs"),
         (UnsafeBankError("an external link"), 4, "an external link"),
         (UnsupportedSchemaError("schema 9.0"), 4, "schema 9.0"),

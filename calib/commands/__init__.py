@@ -18,9 +18,10 @@ from calib.commands.simulate import simulate
 from calib.commands.synth import synth
 from calib.commands.verify import verify
 from psfbank import __version__
-from psfbank.errors import BankFormatError, PsfBankError
+from psfbank.errors import CorruptBankError, PsfBankError, UnsafeBankError, UnsupportedSchemaError
 
 _VERBOSE = ("-v", "--verbose")
+_BAD_BANK = (CorruptBankError, UnsafeBankError, UnsupportedSchemaError)
 
 
 class _Group(TyperGroup):
@@ -37,7 +38,7 @@ class _Group(TyperGroup):
             return super().invoke(ctx)
         except PsfBankError as error:
             _console.fail(error, str(error))
-            raise typer.Exit(4 if isinstance(error, BankFormatError) else 1) from error
+            raise typer.Exit(4 if isinstance(error, _BAD_BANK) else 1) from error
         except BrokenPipeError:  # the reader of our output left: no error of ours
             raise
         except OSError as error:
