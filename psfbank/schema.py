@@ -1,7 +1,7 @@
 """The bank file, schema psfbank 1.0, as one table; and the way between domain types and that table's rows.
 
-The table drives the writer, the guard, the reader, the manifest and the README. Nothing here knows HDF5: a bank is
-flattened to named arrays and attributes (`Content`), and built again from them.
+The table drives the writer, the guard, the reader, the manifest and docs/file_format.md. Nothing here knows HDF5: a
+bank is flattened to named arrays and attributes (`Content`), and built again from them.
 """
 
 from __future__ import annotations
@@ -192,17 +192,18 @@ def canonical_json(value: Mapping[str, Any]) -> bytes:
         On any other type.
     """
     return json.dumps(
-        _plain(value), sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
+        json_ready(value), sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
     ).encode()
 
 
-def _plain(value: Any) -> Any:
+def json_ready(value: Any) -> Any:
+    """Turn mappings, tuples, arrays and numpy scalars into JSON's own types; NaN and infinities become None."""
     if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
+        return {str(key): json_ready(item) for key, item in value.items()}
     if isinstance(value, np.ndarray | np.generic):
-        return _plain(value.tolist())
+        return json_ready(value.tolist())
     if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
+        return [json_ready(item) for item in value]
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value
@@ -280,7 +281,7 @@ def rebuild(content: Content) -> tuple[Camera, tuple[Calibration, ...]]:
 
 
 def markdown() -> str:
-    """Render the table for the README."""
+    """Render the table for docs/file_format.md."""
     lines = ["| path | type | dims | units | holds |", "| --- | --- | --- | --- | --- |"]
     for row in TABLE:
         path = row.path if row.path.startswith("/") else "/settings/NNN" + "/" * (row.path[0] != "@") + row.path

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import math
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -88,16 +87,6 @@ def _bars() -> Iterator[Report]:
 
 def print_json(result: Mapping[str, Any]) -> None:
     """Print exactly one JSON object on stdout; arrays become lists, NaN and infinities null."""
-    sys.stdout.write(json.dumps(_plain(result), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    from psfbank.schema import json_ready
 
-
-def _plain(value: Any) -> Any:
-    if hasattr(value, "tolist"):  # a numpy array or scalar
-        value = value.tolist()
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
-    return value
+    sys.stdout.write(json.dumps(json_ready(result), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
