@@ -14,6 +14,7 @@ from psfbank.arrays import BoolArray, FloatArray, frozen
 from psfbank.errors import NoTargetFound
 from psfbank.flags import Flag
 from psfbank.model import Camera, Capture, Corners
+from psfbank.sensor import cfa_sites
 
 WORST_IMBALANCE = 0.05  # of clipped sites about a corner
 UNSHARP_OF_CELL = 0.15  # blur beyond which neighbouring corners run together
@@ -49,17 +50,10 @@ class BoardDetection:
 
 def sites(capture: Capture, camera: Camera, channel: str) -> tuple[FloatArray, BoolArray]:
     """Values (H, W) and the mask (H, W) of the sites that measure a channel."""
-    pixels = capture.pixels
+    pixels, layer = capture.pixels, camera.channels.index(channel)
     if pixels.ndim == 3:
-        layer = camera.channels.index(channel) if pixels.shape[2] > 1 else 0
         return pixels[..., layer], np.ones(pixels.shape[:2], dtype=bool)
-    mask = np.ones(pixels.shape, dtype=bool)
-    if camera.cfa in ("mono", "RGB"):
-        return pixels, mask
-    cell = np.array([colour == channel for colour in camera.cfa]).reshape(2, 2)
-    return pixels, np.tile(cell, ((pixels.shape[0] + 1) // 2, (pixels.shape[1] + 1) // 2))[
-        : pixels.shape[0], : pixels.shape[1]
-    ]
+    return pixels, np.equal(cfa_sites(camera.cfa, pixels.shape), layer)
 
 
 def _measure(capture: Capture, camera: Camera, channel: str, board: FloatArray) -> CornerFits:
