@@ -216,3 +216,20 @@ def test_the_kernel_of_the_place_is_used(small_bank: PsfBank) -> None:
     first, last = shift[0], shift[-1]
     assert np.hypot(*first) > 0.02
     assert first @ last < -0.5 * np.hypot(*first) * np.hypot(*last)
+
+
+def test_what_a_corner_is_corrected_by_does_not_depend_on_its_neighbours() -> None:
+    """Cells of a tilted board shrink along it: the wide window of a large one must not reach into a small one's."""
+    across, down_px = 20 + np.cumsum([0, 27, 24, 21, 18, 15, 12]), 30 + 24 * np.arange(5)
+    places = np.stack(np.meshgrid(across, down_px), axis=-1).reshape(-1, 2) + 0.3
+
+    def corrected(found: Array) -> Array:
+        board = chessboard.BoardDetection(
+            GRID, {"Y": places}, {"Y": found}, {"Y": np.full(35, 0.01)}, {"Y": np.ones(35)}, Flag.GOOD
+        )
+        psf = uniform(centred_coma(1.0)[None], ("Y",))
+        return chessboard.to_centroids(board, shot(np.zeros(SIZE_PX)), MONO, psf).xy_px["Y"]
+
+    together = corrected(np.ones(35, dtype=bool))
+    for alone in range(0, 35, 3):
+        np.testing.assert_array_equal(corrected(np.arange(35) == alone)[alone], together[alone])

@@ -85,14 +85,12 @@ def to_centroids(detection: BoardDetection, capture: Capture, camera: Camera, ps
     for channel, corners in detection.xy_px.items():
         down, along = (g.reshape(-1, 2) for g in np.gradient(corners.reshape(-1, columns, 2), axis=(0, 1)))
         mask = sites(capture, camera, channel)[1]
-        reach = int(np.ceil(window_px(along, down).max()))
+        half = window_px(along, down)
         known = np.flatnonzero(detection.found[channel])
         values = np.zeros(mask.shape, dtype=np.float64)
         for m in known:
-            middle = np.rint(corners[m]).astype(int)
             kernel = psf.at(float(corners[m, 0]), float(corners[m, 1]), channel, psf.oversample)
-            patch = blurred_corner(kernel, psf.oversample, corners[m] - middle, along[m], down[m], reach)
-            _paste(values, patch, middle, reach)
+            _draw(values, kernel, psf.oversample, corners[m], along[m], down[m], float(half[m]))
         fits = fit_corners(values, mask, corners[known], along[known], down[known])
         shift = fits.xy_px - corners[known]
         good = fits.good & (np.hypot(*shift.T) < LARGEST_SHIFT_PX)
@@ -103,9 +101,20 @@ def to_centroids(detection: BoardDetection, capture: Capture, camera: Camera, ps
     return replace(detection, xy_px=xy_px, found=found)
 
 
-def _paste(values: FloatArray, patch: FloatArray, middle: npt.NDArray[np.int_], reach: int) -> None:
-    low = np.maximum(middle - reach, 0)
-    high = np.minimum(middle + reach + 1, np.array(values.shape[::-1]))
-    start = low - (middle - reach)
-    stop = start + (high - low)
-    values[low[1] : high[1], low[0] : high[0]] = patch[start[1] : stop[1], start[0] : stop[0]]
+def _draw(
+    values: FloatArray,
+    kernel: FloatArray,
+    oversample: int,
+    corner_px: FloatArray,
+    along: FloatArray,
+    down: FloatArray,
+    half_px: float,
+) -> None:
+    """Draw a blurred corner into the window (radius `half_px`) that its fit sees: windows of neighbours don't meet."""
+    middle, reach = np.rint(corner_px).astype(int), int(np.ceil(half_px))
+    patch = blurred_corner(kernel, oversample, corner_px - middle, along, down, reach)
+    y, x = np.mgrid[-reach : reach + 1, -reach : reach + 1]
+    seen = np.hypot(x + middle[0] - corner_px[0], y + middle[1] - corner_px[1]) < half_px
+    rows, columns = y + middle[1], x + middle[0]
+    seen &= (rows >= 0) & (rows < values.shape[0]) & (columns >= 0) & (columns < values.shape[1])
+    values[rows[seen], columns[seen]] = patch[seen]
