@@ -19,9 +19,9 @@ from scipy.spatial.transform import Rotation
 from psfbank.arrays import BoolArray, FloatArray, IntArray
 from psfbank.distortion import basis
 
-RIDGE = 1e-9  # of each coefficient, relative to the data: fixes the rotation of the camera frame, moves nothing else
+RIDGE = 1e-12  # of each coefficient, relative to the data: fixes the frame's rotation; at 1e-9 it held the focal length
 LOSS_WIDTHS = (20.0, 4.0)  # of Huber's loss, in standard deviations of a coordinate
-SETTLED = 1e-5  # relative gain of a step that ends the iteration
+SETTLED = 1e-7  # relative gain of a step that ends the iteration
 SHAPE_PRIOR = 0.05  # bow of a target relative to its half-width, one standard deviation
 
 

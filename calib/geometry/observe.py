@@ -56,9 +56,7 @@ def observe(corners: Corners, target: IntArray, sigma_px: FloatArray | None, deg
     view, point = np.nonzero(corners.found & enough[:, None])
     weight = np.ones(len(view))
     if sigma_px is not None and len(view):
-        sigma = sigma_px[view, point]
-        # half of the variance is shared by all: a corner that claims perfection must not rule its neighbours
-        weight = 1.0 / (sigma**2 + np.median(sigma) ** 2)
+        weight = sigma_px[view, point] ** -2.0
         weight /= weight.mean()
     xy_mm = corners.object_mm[view, point]
     shape = design(xy_mm, target[view], degree)
