@@ -26,7 +26,7 @@ NOLL_FIRST, NOLL_LAST = 4, 15  # piston and tilt show in no centred PSF
 NOMINAL_F_NUMBER, NOMINAL_PITCH_UM = 2.0, 1.4  # a phone's, where the manifest does not say; their scale is then fitted
 BAND_NM = 20.0  # half width of a channel's spectrum
 LARGEST_HALF_PX, SMALLEST_HALF_PX = 14, 8
-PATCH_OF_SPACING = 0.42  # half a patch; two points' patches stay apart
+PATCH_OF_SPACING = 0.42  # half a patch; two points' patches stay apart, down to the smallest
 
 
 def measure_noise(plan: Plan, shots: dict[str, list[Shot]], journal: Journal) -> NoiseModel | None:
@@ -94,10 +94,17 @@ def find_points(
     views, kept = [], []
     for done, shot in enumerate(shots, start=1):
         try:
-            views.append(led.find_points(shot.capture, plan.camera))
-            kept.append(shot)
+            view = led.find_points(shot.capture, plan.camera)
         except NoTargetFound as error:
             journal.flag(shot.capture.name, Flag.UNUSABLE, in_words(error))
+        else:
+            views.append(view)
+            kept.append(shot)
+            if view.spacing_px < 2 * SMALLEST_HALF_PX:
+                reason = (
+                    f"points {view.spacing_px:.0f} px apart lie in each other's tails: stand nearer, or light fewer"
+                )
+                journal.flag(shot.capture.name, Flag.OVERLAPPING, reason)
         report("find points", done, len(shots))
     if not views:
         journal.lack("psf", "no led capture shows a grid of points")

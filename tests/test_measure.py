@@ -193,6 +193,16 @@ def test_patches_stay_apart_and_no_larger_than_a_psf() -> None:
         assert 2 * half_px + 1 < spacing
 
 
+def test_points_in_each_others_tails_are_flagged_and_serve() -> None:
+    journal = Journal()
+    found = find_points(plan(), [shot("led", f"{d:.0f}.png", points(d)) for d in (12.0, 20.0)], None, journal)
+    assert found is not None
+    assert len(found.views) == 2
+    (flagged,) = journal.flagged
+    assert (flagged["name"], flagged["flag"]) == ("led/12.png", Flag.OVERLAPPING.words())
+    assert "stand nearer" in flagged["reason"]
+
+
 def test_a_frame_without_a_grid_is_flagged_and_the_others_serve() -> None:
     journal = Journal()
     dark = np.random.default_rng(1).normal(0.0, 0.001, SIZE_PX)
