@@ -112,9 +112,9 @@ class PointModel:
         self.pupil = Pupil.of(enough_samples(pupil_samples, half_px + 1.0, *diffraction))
         self.basis = self.pupil.basis(optics.nm).astype(np.float32)
         self.fine_px = fine_grid(half_px + 1.0, *diffraction)
-        self.wavelengths = optics.wavelengths_nm[channel]
+        self.wavelengths_nm = optics.wavelengths_nm[channel]
         self.weights = optics.weights[channel] / np.sum(optics.weights[channel])
-        self.mean_nm = float(self.wavelengths @ self.weights)
+        self.mean_nm = float(self.wavelengths_nm @ self.weights)
 
     def fine_images(self, shape: Shape) -> Batch:
         """Optical images (B, F, F) on the fine grid, all wavelengths; not normalised."""
@@ -122,7 +122,7 @@ class PointModel:
         images = [
             np.float32(weight * (self.mean_nm / wavelength) ** 2)
             * self._field(*pupil_terms, wavelength, shape.scale)[1]
-            for wavelength, weight in zip(self.wavelengths, self.weights, strict=True)
+            for wavelength, weight in zip(self.wavelengths_nm, self.weights, strict=True)
         ]
         return np.asarray(sum(images), dtype=np.float32)
 
