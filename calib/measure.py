@@ -13,8 +13,9 @@ from calib import led
 from calib.manifest import Entry, Plan
 from calib.photometry import fit_illumination, fit_noise
 from calib.pointmodel import Optics
+from calib.progress import Report, silent
 from calib.psf import render_grid
-from calib.session import Journal, Report, Shot, in_words, silent
+from calib.session import Journal, Shot, in_words
 from calib.wavefront import WavefrontFit, fit_wavefront
 from psfbank.arrays import FloatArray
 from psfbank.errors import CalibrationError, FitFailed, NoTargetFound

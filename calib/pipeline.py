@@ -10,8 +10,9 @@ import numpy as np
 from calib.manifest import load_plan
 from calib.measure import find_points, measure_noise, measure_shading, measure_wavefront, render_psfs
 from calib.planes import centre_boards, find_boards, measure_distortion
+from calib.progress import Report, silent
 from calib.psf import tile_nodes
-from calib.session import Journal, Report, provenance, read_session, silent
+from calib.session import Journal, provenance, read_session
 from psfbank.bank import PsfBank
 from psfbank.errors import CalibrationError
 from psfbank.model import Calibration

@@ -11,8 +11,9 @@ import numpy as np
 from calib import chessboard, geometry
 from calib.manifest import Entry, Plan
 from calib.measure import PointSet
+from calib.progress import Report, silent
 from calib.psf import image_centroids
-from calib.session import Journal, Report, Shot, in_words, silent
+from calib.session import Journal, Shot, in_words
 from calib.wavefront import WavefrontFit
 from psfbank.arrays import FloatArray
 from psfbank.errors import FitFailed, NoTargetFound

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import platform
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from typing import Any
@@ -12,6 +12,7 @@ from typing import Any
 import cv2
 
 from calib.manifest import Entry, Plan
+from calib.progress import Report, silent
 from psfbank import __version__
 from psfbank.errors import CaptureUnusable, PsfBankError
 from psfbank.flags import Flag
@@ -19,13 +20,8 @@ from psfbank.model import Capture
 
 log = logging.getLogger(__name__)
 
-Report = Callable[[str, int, int], None]  # step, done, total
 LIBRARIES = ("h5py", "numpy", "prysm", "scikit-image", "scipy")
 KINDS = ("led", "chessboard", "flat", "dark")  # those whose pictures are read
-
-
-def silent(step: str, done: int, total: int) -> None:
-    """Report nothing."""
 
 
 @dataclass

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from calib import synth_views as views
 from calib.dng import write_dng
+from calib.progress import Report, silent
 from calib.synth import Lens, render_chart, render_points
 from psfbank.arrays import FloatArray
 from psfbank.bank import PsfBank
@@ -26,8 +27,6 @@ LED_PEAK, CHART_PEAK = 0.65, 0.6  # of full scale: no source clips, and shot noi
 FLAT_LEVELS = (0.08, 0.3, 0.8)
 EXPOSURE_S = 0.04
 SHOTS = len(views.LED_VIEWS) + len(views.EDGE_VIEWS) + len(views.BOARD_VIEWS) + 2 * len(FLAT_LEVELS) + 2
-
-Report = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,7 +107,7 @@ def write_session(
     rng: np.random.Generator,
     *,
     dng: Collection[str] = (),
-    report: Report = lambda step, done, total: None,
+    report: Report = silent,
 ) -> list[Path]:
     """Render a session and write its captures, capture.toml, and truth.h5.
 

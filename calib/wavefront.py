@@ -9,7 +9,6 @@ so the fit starts in the centre, where the lens is best, and grows.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from concurrent.futures import Executor
 from dataclasses import dataclass
 
@@ -19,6 +18,7 @@ import numpy.typing as npt
 from calib.fieldmodel import Images, Layout
 from calib.fieldsolver import Parameters, Problem, assemble, covariance, image_costs, minimise
 from calib.pointmodel import Optics, PointModel, to_samples
+from calib.progress import Report, silent
 from psfbank.arrays import BoolArray, FloatArray
 from psfbank.errors import FitFailed
 from psfbank.flags import Flag
@@ -161,7 +161,7 @@ def fit_wavefront(
     degree: int = 3,
     f_number_known: bool = True,
     executor: Executor | None = None,
-    report: Callable[[str, int, int], None] = lambda step, done, total: None,
+    report: Report = silent,
 ) -> WavefrontFit:
     """Fit the wavefront of the whole field.
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 import logging
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 from rich.console import Console
 from rich.text import Text
 
-Report = Callable[[str, int, int], None]  # step, done, total: what library code calls to tell how far it is
+from calib.progress import Report
 
 # file names and a camera's own words are shown as they are: no brackets or colons read as markup
 stdout = Console(highlight=False, markup=False, emoji=False)
