@@ -54,7 +54,7 @@ def observe(corners: Corners, target: IntArray, sigma_px: FloatArray | None, deg
     """
     enough = corners.found.sum(axis=1) >= LEAST_POINTS
     view, point = np.nonzero(corners.found & enough[:, None])
-    weight = np.ones(len(view))
+    weight: FloatArray = np.ones(len(view))
     if sigma_px is not None and len(view):
         weight = sigma_px[view, point] ** -2.0
         weight /= weight.mean()
