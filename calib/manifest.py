@@ -119,10 +119,6 @@ class Plan:
     wavelengths_nm: tuple[float, ...]
     entries: tuple[Entry, ...]
 
-    def of(self, kind: str) -> tuple[Entry, ...]:
-        """Entries of one kind."""
-        return tuple(entry for entry in self.entries if entry.kind == kind)
-
     def name(self, file: Path) -> str:
         """Name of a file, relative to the session, with forward slashes."""
         return file.relative_to(self.root).as_posix()

@@ -261,7 +261,9 @@ def test_darks_correct_a_wrong_black_level() -> None:
 @pytest.mark.skipif(not SHARED.is_dir(), reason="no shared captures here")
 def test_reference_camera() -> None:
     plan = load_plan(SHARED / "truth" / "camera_a" / "captures")
-    flats, darks = ([plan.read(e, file) for e in plan.of(kind) for file in e.files] for kind in ("flat", "dark"))
+    flats, darks = (
+        [plan.read(e, file) for e in plan.entries if e.kind == kind for file in e.files] for kind in ("flat", "dark")
+    )
     assert plan.black_level is not None
     assert plan.white_level is not None
     noise = fit_noise(flats, darks, plan.camera, plan.black_level, plan.white_level)

@@ -14,7 +14,7 @@ from scipy.special import erf
 from typer.testing import CliRunner
 
 from calib.commands import app
-from calib.manifest import load_plan
+from calib.manifest import Entry, Plan, load_plan
 from calib.synth import Lens, plane_of, point_patch, rays_of, render_chart, render_points, samples_from_means
 from calib.synth_camera import centred, phone_like
 from calib.synth_session import FLAT_LEVELS, KINDS, LED_PEAK, SHOTS, expose, shading_of, shots, write_session
@@ -232,6 +232,10 @@ def session(tiny, tmp_path_factory):
     return folder, write_session(tiny, folder, np.random.default_rng(4), dng=("dark", "flat"))
 
 
+def entry_of(plan: Plan, kind: str) -> Entry:
+    return plan.entries[KINDS.index(kind)]
+
+
 def test_a_session_loads_as_a_plan(session, tiny):
     folder, files = session
     plan = load_plan(folder)
@@ -239,7 +243,7 @@ def test_a_session_loads_as_a_plan(session, tiny):
     assert sum(len(entry.files) for entry in plan.entries) == SHOTS == len(files) - 2
     assert plan.camera.size_px == SESSION_SIZE
     assert plan.setting.known() == pytest.approx(tiny.at().setting.known())
-    assert plan.of("chessboard")[0].columns == BOARD.columns
+    assert entry_of(plan, "chessboard").columns == BOARD.columns
     truth = PsfBank.open(folder / "truth.h5").at()
     np.testing.assert_array_equal(truth.psf_grid.kernels, tiny.at().psf_grid.kernels)
 
@@ -248,7 +252,7 @@ def test_a_dng_reads_back_to_the_level_it_was_written_at(session, tiny):
     pytest.importorskip("rawpy")
     folder, _ = session
     plan = load_plan(folder)
-    flats = plan.of("flat")[0]
+    flats = entry_of(plan, "flat")
     assert all(file.suffix == ".dng" for file in flats.files)
     brightest = plan.read(flats, flats.files[-1])
     assert brightest.setting.iso == 100
@@ -262,11 +266,11 @@ def test_flat_pairs_follow_the_noise_model(session, tiny):
     """Photon transfer, EMVA 1288: half the variance of a difference is gain x signal + read noise + rounding."""
     folder, _ = session
     plan, noise = load_plan(folder), tiny.at().noise
-    files = plan.of("flat")[0].files
+    files = entry_of(plan, "flat").files
     gain, read = noise.gain_dn_per_e[1], noise.read_noise_e[1]
     span = (noise.white_dn - noise.black_dn)[1]
     for first, second in zip(files[::2], files[1::2], strict=True):
-        a, b = (plan.read(plan.of("flat")[0], f).pixels.astype(np.float64) * span for f in (first, second))
+        a, b = (plan.read(entry_of(plan, "flat"), f).pixels.astype(np.float64) * span for f in (first, second))
         variance = np.var(a - b) / 2
         want = gain * np.mean(a + b) / 2 + (gain * read) ** 2 + 1 / 12
         assert variance == pytest.approx(want, rel=0.035)  # 27 648 pixels: 0.9 % one sigma
