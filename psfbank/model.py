@@ -354,12 +354,12 @@ class Calibration:
     def __post_init__(self) -> None:
         object.__setattr__(self, "provenance", MappingProxyType(dict(self.provenance)))
 
-    def psf(self, x_px: float, y_px: float, channel: str = "G", oversample: int = 1) -> FloatArray:
+    def psf(self, x: float, y: float, channel: str = "G", oversample: int = 1) -> FloatArray:
         """Effective PSF at one place.
 
         Parameters
         ----------
-        x_px, y_px : float
+        x, y : float
             Place on the sensor, pixels.
         channel : str
         oversample : int
@@ -377,10 +377,10 @@ class Calibration:
         """
         if self.psf_grid is None:
             raise MissingPartError("this calibration has no PSFs", remedy="Calibrate a session with `led` captures")
-        return self.psf_grid.at(x_px, y_px, channel, oversample)
+        return self.psf_grid.at(x, y, channel, oversample)
 
-    def shading(self, x_px: npt.ArrayLike, y_px: npt.ArrayLike, channel: str = "G") -> npt.NDArray[np.float64]:
+    def shading(self, x: npt.ArrayLike, y: npt.ArrayLike, channel: str = "G") -> npt.NDArray[np.float64]:
         """Relative illumination at arrays of places (pixels), 1 at its peak; MissingPartError without flats."""
         if self.illumination is None:
             raise MissingPartError("this calibration has no shading", remedy="Calibrate a session with `flat` captures")
-        return self.illumination.at(x_px, y_px, channel)
+        return self.illumination.at(x, y, channel)

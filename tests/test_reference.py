@@ -20,7 +20,8 @@ TRUTH, REAL = SHARED / "truth", SHARED / "real"
 AT_MOST = {
     "psf_rel_l2_median": 0.025,
     "psf_rel_l2_p90": 0.05,
-    "geometry_rms_px": 0.08,
+    "mtf_abs_err_p90": 0.025,
+    "geometry_rms_px": 0.03,
     "lateral_ca_R_rms_px": 0.02,
     "lateral_ca_B_rms_px": 0.02,
     "gain_rel_err": 0.005,
