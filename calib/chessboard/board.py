@@ -95,18 +95,21 @@ def detect(capture: Capture, camera: Camera, columns: int, rows: int) -> BoardDe
     """
     grey = luminance(capture.pixels, camera.cfa)
     located = find_board(grey, columns, rows)
+    nothing = NoTargetFound(
+        f"no chessboard of {columns} x {rows} inner corners",
+        where=capture.name,
+        remedy="Check columns and rows (corners where four squares meet, not squares), light and focus",
+    )
     if located is None:
-        raise NoTargetFound(
-            f"no chessboard of {columns} x {rows} inner corners",
-            where=capture.name,
-            remedy="Check columns and rows (corners where four squares meet, not squares), light and focus",
-        )
+        raise nothing
     board, whole = oriented(located[0]), located[1]
     if whole and (columns + rows) % 2 == 1 and not first_dark(grey, board):
         board = board[::-1, ::-1]  # only one of the two half-turns puts a dark cell first
     count_y, count_x = board.shape[:2]
     grid = np.stack(np.meshgrid(np.arange(count_x), np.arange(count_y)), axis=-1).reshape(-1, 2).astype(float)
     fits = {channel: _measure(capture, camera, channel, board) for channel in camera.channels}
+    if not whole and not any(fit.good.any() for fit in fits.values()):
+        raise nothing  # a search for parts sees small boards in noise
     cell = float(np.median(np.linalg.norm(np.diff(board, axis=1), axis=-1)))
     flags, reasons = Flag.GOOD, []
     if not whole:
