@@ -17,6 +17,7 @@ from psfbank.model import Camera, Capture, Corners
 from psfbank.sensor import cfa_sites
 
 WORST_IMBALANCE = 0.05  # of clipped sites about a corner
+LEAST_SHARE = 0.5  # of the corners that must be measurable in every channel
 UNSHARP_OF_CELL = 0.15  # blur beyond which neighbouring corners run together
 
 
@@ -108,7 +109,7 @@ def detect(capture: Capture, camera: Camera, columns: int, rows: int) -> BoardDe
     count_y, count_x = board.shape[:2]
     grid = np.stack(np.meshgrid(np.arange(count_x), np.arange(count_y)), axis=-1).reshape(-1, 2).astype(float)
     fits = {channel: _measure(capture, camera, channel, board) for channel in camera.channels}
-    if not whole and not any(fit.good.any() for fit in fits.values()):
+    if not whole and min(fit.good.mean() for fit in fits.values()) < LEAST_SHARE:
         raise nothing  # a search for parts sees small boards in noise
     cell = float(np.median(np.linalg.norm(np.diff(board, axis=1), axis=-1)))
     flags, reasons = Flag.GOOD, []
@@ -120,7 +121,7 @@ def detect(capture: Capture, camera: Camera, columns: int, rows: int) -> BoardDe
         flags |= Flag.UNSHARP
         reasons.append(f"blur of {blur:.1f} px in cells of {cell:.0f} px")
     for channel, fit in fits.items():
-        if fit.good.mean() < 0.5:
+        if fit.good.mean() < LEAST_SHARE:
             flags |= Flag.UNUSABLE
             reasons.append(f"{fit.good.sum()} of {fit.good.size} corners measurable in {channel}")
     return BoardDetection(
