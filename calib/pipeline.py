@@ -12,7 +12,7 @@ from calib.measure import find_points, measure_noise, measure_shading, measure_w
 from calib.planes import centre_boards, find_boards, measure_distortion
 from calib.progress import Report, silent
 from calib.psf import tile_nodes
-from calib.session import Journal, provenance, read_session
+from calib.session import Journal, provenance, read_session, require_one_lens
 from psfbank.bank import PsfBank
 from psfbank.errors import CalibrationError
 from psfbank.model import Calibration
@@ -40,11 +40,12 @@ def calibrate(session: str | Path, *, executor: Executor | None = None, report: 
     Raises
     ------
     ManifestError
-        When capture.toml is wrong.
+        When capture.toml is wrong, or describes several settings of the lens.
     CalibrationError
         When no part at all could be measured.
     """
     plan, journal = load_plan(session), Journal()
+    require_one_lens(plan)
     shots = read_session(plan, journal, report)
     diagonal_px = float(np.hypot(*plan.camera.size_px))
     x_px, y_px = tile_nodes(plan.camera.size_px, max(diagonal_px / TILES_A_DIAGONAL, SMALLEST_TILE_PX))
