@@ -11,7 +11,7 @@ from scipy.spatial import cKDTree
 from calib.fieldmodel import local_map, to_shape
 from calib.fieldsolver import CHUNK
 from calib.pointmodel import PointModel, Samples, Shape
-from calib.wavefront import PUPIL_SAMPLES, WavefrontFit
+from calib.wavefront.joint import PUPIL_SAMPLES, WavefrontFit
 from psfbank.arrays import FloatArray
 from psfbank.flags import Flag
 from psfbank.model import Points, PsfGrid, ZernikeField

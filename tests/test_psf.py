@@ -21,7 +21,7 @@ from calib.psf import (
     shape_at,
     tile_nodes,
 )
-from calib.wavefront import PUPIL_SAMPLES, WavefrontFit
+from calib.wavefront.joint import PUPIL_SAMPLES, WavefrontFit
 from psfbank.flags import Flag
 from psfbank.model import Points
 from psfbank.zernike import centroid_px, effective_psf, noll_terms

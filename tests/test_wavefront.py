@@ -10,11 +10,12 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from calib import fieldsolver, wavefront
+from calib import fieldsolver
 from calib.fieldmodel import Layout, local_map, to_shape
 from calib.pointmodel import Optics, PointModel, Samples
 from calib.psf import relative_sigma, render_kernels
-from calib.wavefront import (
+from calib.wavefront import joint as wavefront
+from calib.wavefront.joint import (
     LEAST_LIGHTS,
     MOST_REJECTED,
     WavefrontFit,
