@@ -344,3 +344,19 @@ def test_the_command_says_what_it_wrote(tiny, tmp_path, monkeypatch):
     assert written == {"size": SESSION_SIZE, "dng": ("dark",), "draw": np.random.default_rng(3).integers(1 << 30)}
     assert CliRunner().invoke(app, arguments).exit_code == 2  # not empty
     assert CliRunner().invoke(app, ["synth", str(tmp_path / "new"), "--dng", "chart"]).exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("asked", "name", "cfa"), [([], "phone-like", "RGGB"), (["--lens", "tele", "--cfa", "mono"], "tele-like", "mono")]
+)
+def test_the_command_makes_up_the_lens_that_is_asked_for(asked, name, cfa, tmp_path, monkeypatch):
+    made = []
+
+    def stand_in(truth, folder, rng, *, dng, report):
+        made.append(truth.camera)
+        return []
+
+    monkeypatch.setattr("calib.synth_session.write_session", stand_in)
+    size = ["--width", "320", "--height", "240"]
+    assert CliRunner().invoke(app, ["synth", str(tmp_path / "out"), *size, *asked]).exit_code == 0
+    assert (made[0].model, made[0].cfa, made[0].size_px) == (name, cfa, (240, 320))

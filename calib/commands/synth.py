@@ -3,21 +3,32 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from calib.commands._console import print_json, progress, stdout
 from calib.commands._options import AsJson, Overwrite, Seed
 
+TILES = {False: (7, 9), True: (19, 25)}  # a spot wants nodes closer together than its radius
+
 
 def synth(
     folder: Annotated[Path, typer.Argument(metavar="OUT_DIR", help="Folder of the session.", file_okay=False)],
     bank: Annotated[
-        Path | None, typer.Option(help="The camera; without it a phone-like one.", exists=True, dir_okay=False)
+        Path | None, typer.Option(help="The camera; without it one is made up.", exists=True, dir_okay=False)
     ] = None,
-    width: Annotated[int, typer.Option(help="Pixels of the phone-like camera.", min=320, max=8192)] = 640,
-    height: Annotated[int, typer.Option(help="Pixels of the phone-like camera.", min=240, max=8192)] = 480,
+    width: Annotated[int, typer.Option(help="Pixels of the made-up camera.", min=320, max=8192)] = 640,
+    height: Annotated[int, typer.Option(help="Pixels of the made-up camera.", min=240, max=8192)] = 480,
+    lens: Annotated[
+        Literal["phone", "tele", "wide"], typer.Option(help="Lens of the made-up camera: f/2, f/2.8 or f/1.8.")
+    ] = "phone",
+    spot: Annotated[
+        bool, typer.Option("--spot", help="Give the made-up lens a local spot of another quality.")
+    ] = False,
+    cfa: Annotated[
+        Literal["RGGB", "BGGR", "GRBG", "GBRG", "mono"], typer.Option(help="Colours of the made-up camera's sites.")
+    ] = "RGGB",
     dng: Annotated[
         list[str] | None,
         typer.Option(metavar="KIND", help="Write this kind of capture as DNG; repeat for more, or say all."),
@@ -29,7 +40,8 @@ def synth(
     """Render a session of captures of a known camera: LEDs, slanted edges, chessboards, flats, darks, and its truth."""
     import numpy as np
 
-    from calib.synth_camera import phone_like
+    from calib.synth_camera import camera_of
+    from calib.synth_lens import DESIGNS, with_spot
     from calib.synth_session import KINDS, write_session
     from psfbank.bank import PsfBank
 
@@ -39,7 +51,8 @@ def synth(
         )
     if folder.exists() and any(folder.iterdir()) and not overwrite:
         raise typer.BadParameter(f"{folder} is not empty; choose another or say --overwrite", param_hint="OUT_DIR")
-    truth = PsfBank.open(bank) if bank else phone_like(width, height)
+    design = with_spot(DESIGNS[lens]) if spot else DESIGNS[lens]
+    truth = PsfBank.open(bank) if bank else camera_of(design, width, height, tiles=TILES[spot], cfa=cfa)
     with progress() as report:
         files = write_session(
             truth, folder, np.random.default_rng(seed), dng=KINDS if "all" in (dng or ()) else dng or (), report=report
