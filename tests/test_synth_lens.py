@@ -87,7 +87,7 @@ def test_a_spots_edge_lies_at_its_radius():
 
 
 def test_a_stop_that_moves_across_the_pupil_widens_the_image_on_the_side_it_cuts():
-    """A pupil cut along x passes less of the high frequencies along x; on the axis a stop that is wider cuts nothing."""
+    """A pupil cut along x passes less of the high frequencies along x; on the axis a wider stop cuts nothing."""
     clear = replace(PHONE, wavefront_gain=0.0)
     cut = replace(clear, clip_gain=0.6, clip_radius=1.05)
     ours, theirs = (camera_of(d, 96, 72, tiles=(3, 3), half_px=6).at().psf_grid.kernels[1] for d in (cut, clear))
