@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from numpy.polynomial import chebyshev
 
-from calib.pointmodel import EXTRAS, PointModel, Samples, Shape
+from calib.pointmodel import EXTRAS, PointModel, Sampling, Shape
 from psfbank.arrays import FloatArray, IntArray
 
 HUBER_SIGMA = 4.0
@@ -110,40 +110,50 @@ def to_shape(layout: Layout, mapped: FloatArray, xy_px: FloatArray) -> Shape:
 
 @dataclass(frozen=True)
 class Images:
-    """Point images of one channel: samples, field position (N, 2) in half diagonals, number of the light (N,)."""
+    """Images of one kind and channel: samples, field position (N, 2) in half diagonals, number of the source (N,).
 
-    samples: Samples
+    A source is a light, or a place on a chart: what has a position of its own, shared by its images in all channels.
+    """
+
+    samples: Sampling
     field: FloatArray
     source: IntArray
+    channel: int
 
     def take(self, which: npt.NDArray[np.int64]) -> Images:
         """Select images."""
-        return Images(self.samples.take(which), self.field[which], self.source[which])
+        return Images(self.samples.take(which), self.field[which], self.source[which], self.channel)
 
 
-def closed_form(images: FloatArray, samples: Samples) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """Best flux and background of each image.
+def closed_form(images: FloatArray, samples: Sampling) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Best flux, background and whatever else the data depend on linearly, image by image.
 
     Parameters
     ----------
-    images : (B, L, O, O)
+    images : (B, L, O, P)
         Model at unit flux.
-    samples : Samples
+    samples : Sampling
 
     Returns
     -------
-    linear : (B, 2) float64
-        Flux and background.
+    linear : (B, n) float64
+        Flux first.
     residual : (B, D) float64
-        Data minus model, D = L O O.
+        Data minus model, D = L O P.
     """
     count = len(images)
     model, w, y = (np.reshape(a, (count, -1)).astype(np.float64) for a in (images, samples.weights, samples.values))
-    mm, m1, one = (w * model * model).sum(1), (w * model).sum(1), w.sum(1)
-    my, y1 = (w * model * y).sum(1), (w * y).sum(1)
-    det = mm * one - m1**2
-    flux, floor = (my * one - m1 * y1) / det, (mm * y1 - m1 * my) / det
-    return np.stack([flux, floor], 1), y - flux[:, None] * model - floor[:, None]
+    columns = samples.linear(model)
+    weighted = columns * w[:, None]
+    linear = solve_scaled(weighted @ np.swapaxes(columns, 1, 2), weighted @ y[..., None])[..., 0]
+    return linear, y - (linear[:, None] @ columns)[:, 0]
+
+
+def solve_scaled(matrix: FloatArray, right: FloatArray) -> npt.NDArray[np.float64]:
+    """Solve small symmetric systems (B, n, n) x = (B, n, m) whose unknowns differ by orders of magnitude."""
+    scale = 1.0 / np.sqrt(np.maximum(np.diagonal(matrix, axis1=1, axis2=2), 1e-300))[..., None]
+    ridge = 1e-12 * np.eye(matrix.shape[1])  # an image without data gets zeros
+    return np.asarray(scale * np.linalg.solve(matrix * scale * np.swapaxes(scale, 1, 2) + ridge, scale * right))
 
 
 def huber_weights(residual: FloatArray, weights: FloatArray) -> npt.NDArray[np.float64]:
@@ -159,9 +169,9 @@ def huber_cost(residual: FloatArray, weights: FloatArray) -> npt.NDArray[np.floa
 
 
 def normal_equations(
-    model: PointModel, shape: Shape, samples: Samples
+    model: PointModel, shape: Shape, samples: Sampling
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """Gauss-Newton terms of each image with flux and background projected out.
+    """Gauss-Newton terms of each image with what is linear in the data (flux, background) projected out.
 
     Returns
     -------
@@ -174,10 +184,10 @@ def normal_equations(
     raw = samples.weights.reshape(count, -1)
     w = huber_weights(residual, raw)
     columns = np.swapaxes(derivative, 1, 2).reshape(count, local, -1).astype(np.float64) * linear[:, :1, None]
-    nuisance = np.stack([image.reshape(count, -1).astype(np.float64), np.ones_like(residual)], 1)
+    nuisance = samples.linear(image.reshape(count, -1).astype(np.float64))
     weighted = nuisance * w[:, None]
     inner = weighted @ np.swapaxes(nuisance, 1, 2)
-    cross = columns @ np.swapaxes(weighted, 1, 2)
-    columns = columns - cross @ np.linalg.solve(inner, nuisance)
+    cross = weighted @ np.swapaxes(columns, 1, 2)
+    columns = columns - np.swapaxes(solve_scaled(inner, cross), 1, 2) @ nuisance
     matrix = (columns * w[:, None]) @ np.swapaxes(columns, 1, 2)
     return matrix, (columns @ (w * residual)[..., None])[..., 0], huber_cost(residual, raw)

@@ -44,7 +44,7 @@ class Parameters:
 
 @dataclass(frozen=True)
 class Problem:
-    """Everything that stays fixed while the field is fitted: one entry a channel in each tuple."""
+    """Everything that stays fixed while the field is fitted; `models` has an entry a channel, `images` one or more."""
 
     layout: Layout
     models: tuple[PointModel, ...]
@@ -79,10 +79,10 @@ def _run(executor: Executor | None, work: Callable[[int, slice], T], jobs: list[
     return (map if executor is None else executor.map)(lambda job: work(*job), jobs)
 
 
-def shapes(problem: Problem, channel: int, at: Parameters, part: slice = slice(None)) -> Shape:
-    """Work out what shapes the images of one channel at the given parameters."""
-    images = problem.images[channel]
-    mapped = local_map(problem.layout, channel, images.field[part]) @ at.vector
+def shapes(problem: Problem, number: int, at: Parameters, part: slice = slice(None)) -> Shape:
+    """Work out what shapes images of `problem.images[number]` at the given parameters."""
+    images = problem.images[number]
+    mapped = local_map(problem.layout, images.channel, images.field[part]) @ at.vector
     return to_shape(problem.layout, mapped, at.xy_px[images.source[part]])
 
 
@@ -92,19 +92,20 @@ def _prior_cost(problem: Problem, at: Parameters, used: npt.NDArray[np.int64]) -
 
 
 def image_costs(problem: Problem, at: Parameters, executor: Executor | None = None) -> list[npt.NDArray[np.float64]]:
-    """Huber's loss of every image, an array (N,) a channel."""
+    """Huber's loss of every image, an array (N,) for each of `problem.images`."""
 
-    def cost(channel: int, part: slice) -> npt.NDArray[np.float64]:
-        samples = problem.images[channel].samples.take(part)
-        image = problem.models[channel].render(shapes(problem, channel, at, part), samples)
+    def cost(number: int, part: slice) -> npt.NDArray[np.float64]:
+        images = problem.images[number]
+        samples = images.samples.take(part)
+        image = problem.models[images.channel].render(shapes(problem, number, at, part), samples)
         residual = closed_form(image, samples)[1]
         return huber_cost(residual, samples.weights.reshape(len(residual), -1))
 
-    jobs = [(c, part) for c, images in enumerate(problem.images) for part in _chunks(len(images.source))]
+    jobs = [(k, part) for k, images in enumerate(problem.images) for part in _chunks(len(images.source))]
     done = list(_run(executor, cost, jobs))
     return [
-        np.concatenate([d for d, job in zip(done, jobs, strict=True) if job[0] == c] or [np.zeros(0)])
-        for c in range(len(problem.images))
+        np.concatenate([d for d, job in zip(done, jobs, strict=True) if job[0] == k] or [np.zeros(0)])
+        for k in range(len(problem.images))
     ]
 
 
@@ -125,11 +126,12 @@ def assemble(problem: Problem, at: Parameters, executor: Executor | None = None)
     j = problem.layout.terms
     lights, size = len(problem.detected_px), len(at.vector)
 
-    def local(channel: int, part: slice) -> tuple[FloatArray, ...]:
-        samples = problem.images[channel].samples.take(part)
-        matrix, gradient, cost = normal_equations(problem.models[channel], shapes(problem, channel, at, part), samples)
+    def local(number: int, part: slice) -> tuple[FloatArray, ...]:
+        images = problem.images[number]
+        model, samples = problem.models[images.channel], images.samples.take(part)
+        matrix, gradient, cost = normal_equations(model, shapes(problem, number, at, part), samples)
         # made anew for every chunk: a row for every local parameter of 50 000 images would take gigabytes
-        to_global = local_map(problem.layout, channel, problem.images[channel].field[part])
+        to_global = local_map(problem.layout, images.channel, images.field[part])
         half = np.swapaxes(to_global, 1, 2) @ matrix
         block = half.transpose(1, 0, 2).reshape(size, -1) @ to_global.reshape(-1, size)
         push = np.einsum("nlg,nl->g", to_global, gradient)
@@ -139,9 +141,9 @@ def assemble(problem: Problem, at: Parameters, executor: Executor | None = None)
     push = (problem.prior_mean - at.vector) / problem.prior_sigma**2
     coupling, own = np.zeros((lights, size, 2)), np.zeros((lights, 2, 2))
     own_push, cost = np.zeros((lights, 2)), 0.0
-    jobs = [(c, part) for c, images in enumerate(problem.images) for part in _chunks(len(images.source))]
-    for (channel, part), result in zip(jobs, _run(executor, local, jobs), strict=True):
-        source = problem.images[channel].source[part]
+    jobs = [(k, part) for k, images in enumerate(problem.images) for part in _chunks(len(images.source))]
+    for (number, part), result in zip(jobs, _run(executor, local, jobs), strict=True):
+        source = problem.images[number].source[part]
         total += result[0]
         push += result[1]
         coupling[source] += result[2]

@@ -7,8 +7,8 @@ are left to the caller, who solves for them in closed form.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +18,7 @@ from psfbank.model import Points
 from psfbank.zernike import Pupil, enough_samples, fine_grid, fourier_matrix, optical_image, pixel_response
 
 Batch = npt.NDArray[np.floating[Any]]  # float32 for speed
-STEP_PX, STEP_PUPIL, STEP_SCALE = 1e-2, 2e-2, 1e-3  # of finite differences: pixels, pupil radii, relative
+STEP_PUPIL, STEP_SCALE = 2e-2, 1e-3  # of finite differences: pupil radii, relative
 EXTRAS = ("x_px", "y_px", "diffusion_px", "clip_x", "clip_y", "clip_radius", "scale")  # columns after the terms
 
 
@@ -64,6 +64,20 @@ class Samples:
         """Select images."""
         return Samples(self.rows_px[which], self.cols_px[which], self.values[which], self.weights[which])
 
+    def sampled(self, fine: Batch, fine_px: FloatArray, xy_px: FloatArray, diffusion_px: float) -> Batch:
+        """Sample fine images (B, V, F, F) about places (B, 2), px, with pixels: (B, L, V, O, O)."""
+        step = np.float32(fine_px[1] - fine_px[0])
+        across, down = (
+            step * pixel_response((at - xy_px[:, axis, None, None])[..., None] - fine_px, diffusion_px)
+            for axis, at in ((0, self.cols_px), (1, self.rows_px))
+        )
+        across, down = across.astype(np.float32), down.astype(np.float32)
+        return np.asarray(down[:, :, None] @ fine[:, None] @ np.swapaxes(across, -1, -2)[:, :, None])
+
+    def linear(self, images: FloatArray) -> npt.NDArray[np.float64]:
+        """Stack what the data are a linear combination of, (B, 2, D): the image (B, D), and a background."""
+        return np.stack([images, np.ones_like(images)], axis=1)
+
 
 def to_samples(points: Points) -> Samples:
     """Pick the lattices that hold data: one of four for R and B of a mosaic, two for G, all four without a mosaic.
@@ -91,6 +105,32 @@ def to_samples(points: Points) -> Samples:
     known = weights[at] * np.take_along_axis(filled, chosen, 1)[:, :, None, None]
     first = points.corner_px[:, None, None, :]
     return Samples((rows + first[..., 1]).astype(float), (cols + first[..., 0]).astype(float), values[at], known)
+
+
+class Sampling(Protocol):
+    """Data of N images of something, and how a point's image on the fine grid becomes them: S and H of y = S H k."""
+
+    @property
+    def values(self) -> FloatArray:
+        """Data (N, L, O, P)."""
+        ...
+
+    @property
+    def weights(self) -> FloatArray:
+        """Inverse variances (N, L, O, P), 0 where unknown."""
+        ...
+
+    def take(self, which: npt.NDArray[np.int64] | slice) -> Sampling:
+        """Select images."""
+        ...
+
+    def sampled(self, fine: Batch, fine_px: FloatArray, xy_px: FloatArray, diffusion_px: float) -> Batch:
+        """See fine images (B, V, F, F) of a point as data would: (B, L, V, O, P)."""
+        ...
+
+    def linear(self, images: FloatArray) -> npt.NDArray[np.float64]:
+        """Images (B, D) and whatever else the data are a linear combination of: (B, n, D), the image first."""
+        ...
 
 
 class PointModel:
@@ -126,43 +166,34 @@ class PointModel:
         ]
         return np.asarray(sum(images), dtype=np.float32)
 
-    def render(self, shape: Shape, at: Samples) -> Batch:
+    def render(self, shape: Shape, at: Sampling) -> Batch:
         """Images (B, L, O, O) at the samples' places."""
         return self.sample(self.fine_images(shape), shape, at)
 
-    def sample(self, fine: Batch, shape: Shape, at: Samples) -> Batch:
+    def sample(self, fine: Batch, shape: Shape, at: Sampling) -> Batch:
         """Sample optical images (B, F, F) with pixels: (B, L, O, O)."""
         return self._sampled(fine[:, None], shape, at)[:, :, 0]
 
-    def jacobian(self, shape: Shape, at: Samples) -> tuple[Batch, Batch]:
+    def jacobian(self, shape: Shape, at: Sampling) -> tuple[Batch, Batch]:
         """Images (B, L, O, O) and their derivatives (B, L, J + 7, O, O) by the terms (nm) and by `EXTRAS`.
 
-        The terms' derivatives are analytic: with U = F{A exp(2 pi i W / lambda)}, d|U|^2 / dc_j is
-        2 Re(conj(U) F{2 pi i / lambda Z_j A exp(2 pi i W / lambda)}). They and the stop's are taken at the mean
-        wavelength alone, which alters the way to the minimum but not the minimum.
+        With U = F{A exp(2 pi i W / lambda)} and V_g = F{g A exp(2 pi i W / lambda)}, d|U|^2 / dc_j is
+        2 Re(conj(U) V_g) with g = 2 pi i / lambda Z_j, and so is the slope of the image with g = -2 pi i times the
+        pupil's spatial frequencies; a wider diffusion s adds s times the image's Laplacian. All but the image itself is
+        taken at the mean wavelength alone, which alters the way to the minimum but not the minimum.
         """
         images = self.fine_images(shape)
         amplitude, opd_nm = self._amplitude(shape.clip), self._opd_nm(shape)
         field, mono = self._field(amplitude, opd_nm, self.mean_nm, shape.scale)
-        fine = [self._term_derivatives(amplitude, opd_nm, field, shape.scale)]
+        fine = [images[:, None], self._derivatives(amplitude, opd_nm, field, shape)]
         for k in range(3):
             moved = shape.clip + STEP_PUPIL * np.eye(3)[k]
             higher = self._field(self._amplitude(moved), opd_nm, self.mean_nm, shape.scale)[1]
             fine.append(((higher - mono) / np.float32(STEP_PUPIL))[:, None])
         wider = self._field(amplitude, opd_nm, self.mean_nm, shape.scale * (1 + STEP_SCALE))[1]
         fine.append(((wider - mono) / np.float32(STEP_SCALE))[:, None])
-        rendered = self._sampled(images[:, None], shape, at)
         columns = self._sampled(np.concatenate(fine, axis=1), shape, at)
-        moves = [
-            (self._sampled(images[:, None], changed, at) - rendered) / np.float32(step)
-            for changed, step in (
-                (replace(shape, xy_px=shape.xy_px + np.array([STEP_PX, 0.0])), STEP_PX),
-                (replace(shape, xy_px=shape.xy_px + np.array([0.0, STEP_PX])), STEP_PX),
-                (replace(shape, diffusion_px=shape.diffusion_px + STEP_PX), STEP_PX),
-            )
-        ]
-        terms = len(self.basis)
-        return rendered[:, :, 0], np.concatenate([columns[:, :, :terms], *moves, columns[:, :, terms:]], axis=2)
+        return columns[:, :, 0], columns[:, :, 1:]
 
     def _opd_nm(self, shape: Shape) -> Batch:
         return np.tensordot(shape.coefficients_nm.astype(np.float32), self.basis, axes=1)
@@ -179,21 +210,21 @@ class PointModel:
     def _field(self, amplitude: Batch, opd_nm: Batch, wavelength_nm: float, scale: float) -> tuple[ComplexArray, Batch]:
         return optical_image(amplitude, opd_nm, self._transform(wavelength_nm, scale), wavelength_nm)
 
-    def _term_derivatives(self, amplitude: Batch, opd_nm: Batch, field: ComplexArray, scale: float) -> Batch:
-        transform = self._transform(self.mean_nm, scale)
+    def _derivatives(self, amplitude: Batch, opd_nm: Batch, field: ComplexArray, shape: Shape) -> Batch:
+        """Differentiate the optical image by the terms, the position and the diffusion: (B, J + 3, F, F)."""
+        transform = self._transform(self.mean_nm, shape.scale)
         wave = complex(0.0, 2.0 * np.pi / self.mean_nm)
+        turn = -np.pi * self.optics.pitch_um / (self.mean_nm * 1e-3 * shape.scale * self.optics.f_number)
+        slopes = 1j * turn * np.stack([self.pupil.x, self.pupil.y])
+        factors = np.concatenate([wave * self.basis, slopes, np.sum(slopes**2, axis=0, keepdims=True)])
         pupil_field = amplitude * np.exp(wave * opd_nm)
-        varied = transform @ (wave * self.basis * pupil_field[:, None]) @ transform.T
-        return np.asarray(2.0 * (field.real[:, None] * varied.real + field.imag[:, None] * varied.imag))
+        varied = transform @ (factors.astype(np.complex64) * pupil_field[:, None]) @ transform.T
+        columns = 2.0 * (field.real[:, None] * varied.real + field.imag[:, None] * varied.imag)
+        columns[:, -1] += 2.0 * np.sum(np.square(varied[:, -3:-1].real) + np.square(varied[:, -3:-1].imag), axis=1)
+        columns[:, -3:-1] *= -1.0  # a place to the right takes the image with it
+        columns[:, -1] *= np.float32(shape.diffusion_px)
+        return np.asarray(columns, dtype=np.float32)
 
-    def _sampled(self, fine: Batch, shape: Shape, at: Samples) -> Batch:
+    def _sampled(self, fine: Batch, shape: Shape, at: Sampling) -> Batch:
         """Sample fine images (B, V, F, F) with pixels: (B, L, V, O, O)."""
-        step = self.fine_px[1] - self.fine_px[0]
-        across, down = (
-            np.float32(step)
-            * pixel_response(
-                (positions - shape.xy_px[:, axis, None, None])[..., None] - self.fine_px, shape.diffusion_px
-            ).astype(np.float32)
-            for axis, positions in ((0, at.cols_px), (1, at.rows_px))
-        )
-        return np.asarray(down[:, :, None] @ fine[:, None] @ np.swapaxes(across, -1, -2)[:, :, None])
+        return at.sampled(fine, self.fine_px, shape.xy_px, shape.diffusion_px)

@@ -215,7 +215,9 @@ def test_normal_equations_are_the_slopes_of_the_cost() -> None:
 
 def test_taking_images_keeps_what_belongs_together() -> None:
     axis = np.broadcast_to(np.arange(3.0), (4, 1, 3)) + np.arange(4.0)[:, None, None]
-    images = Images(Samples(axis, -axis, RNG.random((4, 1, 3, 3)), RNG.random((4, 1, 3, 3))), FIELD[:4], np.arange(4))
+    images = Images(
+        Samples(axis, -axis, RNG.random((4, 1, 3, 3)), RNG.random((4, 1, 3, 3))), FIELD[:4], np.arange(4), 0
+    )
     some = images.take(np.array([3, 1]))
     np.testing.assert_array_equal(some.field, FIELD[[3, 1]])
     np.testing.assert_array_equal(some.source, [3, 1])

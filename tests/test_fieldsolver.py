@@ -54,18 +54,21 @@ def problem_of(truth_xy: Array, layout: Layout, vector: Array, rng: np.random.Ge
     field = (truth_xy - 50) / 70
     corner = np.rint(truth_xy) - SIDE // 2
     rows, cols = (corner[:, k, None, None] + np.arange(SIDE) for k in (1, 0))
-    empty = Images(Samples(rows, cols, *(np.ones((LIGHTS, 1, SIDE, SIDE)),) * 2), field, np.arange(LIGHTS))
+    empty = [
+        Images(Samples(rows, cols, *(np.ones((LIGHTS, 1, SIDE, SIDE)),) * 2), field, np.arange(LIGHTS), c)
+        for c in (0, 1)
+    ]
     sigma = np.full(len(vector), 100.0)
     sigma[layout.slices()["clip"]] = 1e-3
     sigma[layout.slices()["scale"]] = 0.05
     mean = np.where(sigma == 100.0, 0.0, vector)
-    posed = Problem(layout, models, (empty, empty), truth_xy, mean, sigma)
+    posed = Problem(layout, models, tuple(empty), truth_xy, mean, sigma)
     images = []
     for c in range(2):
-        light = models[c].render(shapes(posed, c, Parameters(vector, truth_xy)), empty.samples)
+        light = models[c].render(shapes(posed, c, Parameters(vector, truth_xy)), empty[c].samples)
         data = 0.8 * light + 0.02 + rng.normal(0, NOISE, light.shape)
         weights = np.full(light.shape, NOISE**-2)
-        images.append(replace(empty, samples=replace(empty.samples, values=data, weights=weights)))
+        images.append(replace(empty[c], samples=replace(empty[c].samples, values=data, weights=weights)))
     detected = truth_xy + rng.normal(0, 0.2, truth_xy.shape)
     return replace(posed, images=tuple(images), detected_px=detected)
 

@@ -187,7 +187,7 @@ def jacobian_errors(wavelengths_nm: tuple[float, ...]) -> dict[str, float]:
 
 def test_derivatives_of_one_wavelength_are_those_of_the_image() -> None:
     errors = jacobian_errors((540.0,))
-    differences = {"x_px": 0.03, "y_px": 0.03, "diffusion_px": 0.03, "scale": 2e-3}  # forward steps, in float32
+    differences = {"scale": 2e-3, "diffusion_px": 2e-3}  # forward steps in float32; the rim of the rendered window
     differences |= dict.fromkeys(("clip_x", "clip_y", "clip_radius"), 0.06)
     for name, error in errors.items():
         limit = differences.get(name, 5e-4)

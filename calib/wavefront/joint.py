@@ -101,7 +101,7 @@ def pose_problem(
     images = []
     for c in range(channels):
         chosen = points.take((points.channel == c) & (points.flags & Flag.SATURATED == 0))
-        images.append(Images(to_samples(chosen), field_position(chosen.xy_px, size_px), chosen.source))
+        images.append(Images(to_samples(chosen), field_position(chosen.xy_px, size_px), chosen.source, c))
     models = tuple(PointModel(optics, c, half_px, PUPIL_SAMPLES) for c in range(channels))
     return Problem(layout, models, tuple(images), detected, *priors(layout, f_number_known))
 
@@ -197,6 +197,19 @@ def fit_wavefront(
     nodal aberration theory (Shack and Thompson, Proc. SPIE 251, 1980).
     """
     problem = pose_problem(points, optics, size_px, channels, degree=degree, f_number_known=f_number_known)
+    return fit_posed(problem, optics, size_px, points.patch.shape[1] // 2, executor=executor, report=report)
+
+
+def fit_posed(
+    problem: Problem,
+    optics: Optics,
+    size_px: tuple[int, int],
+    half_px: int,
+    *,
+    executor: Executor | None = None,
+    report: Report = silent,
+) -> WavefrontFit:
+    """Fit a problem that is posed, from the centre outwards; see `fit_wavefront`."""
     if len(problem.lights()) < LEAST_LIGHTS:
         raise FitFailed(
             f"{len(problem.lights())} point images without saturation, {LEAST_LIGHTS} are needed",
@@ -228,7 +241,6 @@ def fit_wavefront(
     normal = assemble(problem.of_lights(np.flatnonzero(used)), at, executor)
     sigma_px = np.sqrt(np.trace(np.linalg.inv(normal.light_matrix), axis1=1, axis2=2) / 2)
     report("wavefront", total, total)
-    half_px = points.patch.shape[1] // 2
     return WavefrontFit(
         problem.layout, optics, size_px, half_px, at.vector, covariance(normal), at.xy_px, sigma_px, used, chi2
     )

@@ -1,0 +1,86 @@
+"""Pieces of flat charts as a camera's pixels see them: what chessboards, noise targets and edges tell of a PSF.
+
+The light that falls on a pixel is the sharp chart, blurred by the optics, the pixel and charge diffusion. The sharp
+chart is drawn around every piece on the fine grid of the optical image, by area, through the fitted geometry; what is
+left of registration is a shift that the fit finds for each piece, as it finds the position of a light.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from numpy.lib.stride_tricks import sliding_window_view
+
+from calib.pointmodel import Batch
+from psfbank.arrays import FloatArray, IntArray
+from psfbank.zernike import pixel_response
+
+MARGIN_PX = 2  # drawn beyond what the optical image reaches: half a pixel, diffusion, and the shift
+
+
+def drawn_half(window_px: int, fine_px: FloatArray) -> int:
+    """Half width, in steps of the fine grid, of the drawing that data `window_px` off its middle depend on."""
+    oversample = round(1.0 / (fine_px[1] - fine_px[0]))
+    return (window_px + MARGIN_PX) * oversample + len(fine_px) // 2
+
+
+@dataclass(frozen=True)
+class ChartSamples:
+    """Data of N pieces of charts at D sites each.
+
+    `drawing` (M, R, R) is the chart's reflectance averaged over cells of the fine grid, R odd, its middle on the pixel
+    `middle_px` (N, 2); piece k is `drawing[number[k]]`, drawn for the place `drawn_px` (N, 2). `rows`, `cols` (N, D)
+    are sites from the middle pixel; `values`, `weights` (N, 1, D, 1), the weights inverse variances.
+    """
+
+    drawing: npt.NDArray[np.float32]
+    number: IntArray
+    middle_px: FloatArray
+    drawn_px: FloatArray
+    rows: IntArray
+    cols: IntArray
+    values: FloatArray
+    weights: FloatArray
+
+    def take(self, which: npt.NDArray[np.int64] | slice) -> ChartSamples:
+        """Select pieces."""
+        own = (getattr(self, name)[which] for name in self.__dataclass_fields__ if name != "drawing")
+        return ChartSamples(self.drawing, *own)
+
+    def sampled(self, fine: Batch, fine_px: FloatArray, xy_px: FloatArray, diffusion_px: float) -> Batch:
+        """See the chart through point images (B, V, F, F), the pieces at places (B, 2), px: (B, 1, V, D, 1).
+
+        With I the optical image and C the chart behind pixel and diffusion, a pixel at p holds the sum over r of
+        I(r) C(p - r).
+        """
+        step = float(fine_px[1] - fine_px[0])
+        oversample, reach = round(1.0 / step), len(fine_px) // 2
+        # averaging over cells of one step has the variance of a box, which the diffusion makes room for
+        blur_px = float(np.sqrt(max(diffusion_px**2 - step**2 / 12, 0.0)))
+        size, margin = self.drawing.shape[1], MARGIN_PX * oversample
+        half = size // 2 - margin
+        apart = np.arange(-2 * margin - 2 * half, 2 * half + 2 * margin + 1) * step
+        row, column = np.arange(size - 2 * margin)[:, None] + margin, np.arange(size)
+        shift = xy_px - self.drawn_px
+        across, down = (  # responses depend on distances alone
+            (step * pixel_response(apart - shift[:, k, None], blur_px)).astype(np.float32)[:, row - column + size - 1]
+            for k in (0, 1)
+        )
+        chart = down @ self.drawing[self.number] @ np.swapaxes(across, 1, 2)
+        rows, cols = (at * oversample + half - reach for at in (self.rows, self.cols))
+        turned = fine[:, :, ::-1, ::-1].reshape(*fine.shape[:2], -1)
+        out = np.empty((len(fine), 1, fine.shape[1], self.rows.shape[1], 1), dtype=np.float32)
+        for k, piece in enumerate(chart):
+            windows = sliding_window_view(piece, (len(fine_px), len(fine_px)))[rows[k], cols[k]]
+            out[k, 0, :, :, 0] = turned[k] @ windows.reshape(len(windows), -1).T
+        return out
+
+    def linear(self, images: FloatArray) -> npt.NDArray[np.float64]:
+        """Stack what the data are a linear combination of, (B, 4, D): the image, even, and uneven light, and a floor.
+
+        Illumination that varies over a piece multiplies the image with a plane.
+        """
+        half = max(1, int(np.abs(self.rows).max(initial=1)))
+        return np.stack([images, np.ones_like(images), images * self.cols / half, images * self.rows / half], axis=1)
