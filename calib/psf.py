@@ -14,7 +14,7 @@ from calib.pointmodel import PointModel, Samples, Shape
 from calib.wavefront.joint import PUPIL_SAMPLES, WavefrontFit
 from psfbank.arrays import FloatArray
 from psfbank.flags import Flag
-from psfbank.model import Points, PsfGrid, ZernikeField
+from psfbank.model import Imaging, Points, PsfGrid, ZernikeField
 from psfbank.zernike import centroid_px
 
 LEAST_OBSERVATIONS = 3  # of a tile and channel; below, the kernel rests on its neighbours alone
@@ -126,35 +126,46 @@ def render_grid(
     PsfGrid
         Flagged FILLED where fewer than `LEAST_OBSERVATIONS` images lie nearest to a node.
     ZernikeField
-        Coefficients with standard errors; `residual` is chi2 per sample of the images nearest to each node.
+        Coefficients with standard errors; `residual` is chi2 per sample of the images nearest to each node. A channel
+        whose scale of diffraction differs from the common one has another effective wavelength: its wavelengths carry
+        the factor, and its coefficients as well, since what is seen is their ratio.
     """
     nodes = np.stack(np.meshgrid(x_px, y_px), axis=-1).reshape(-1, 2)
     tiles = (len(y_px), len(x_px))
-    kernels, sigma, coefficients, stderr = [], [], [], []
+    optics = fit.optics
+    scale = float(fit.vector[fit.layout.slices()["scale"]][0])
+    kernels, sigma, coefficients, stderr, shapes = [], [], [], [], []
     for c in range(len(channels)):
         rendered = render_kernels(fit, c, nodes, OVERSAMPLE)[0]
         kernels.append(rendered.reshape(*tiles, *rendered.shape[1:]))
         sigma.append(relative_sigma(fit, c, nodes).reshape(tiles))
+        shape = shape_at(fit, c, nodes)
+        shapes.append(shape)
+        coefficients.append(shape.scale / scale * shape.coefficients_nm.reshape(*tiles, -1))
         local = local_map(fit.layout, c, fit.field(nodes))[:, : fit.layout.terms]
-        coefficients.append((local @ fit.vector).reshape(*tiles, -1))
         variance = np.einsum("njg,gh,njh->nj", local, fit.covariance, local)
-        stderr.append(np.sqrt(np.maximum(variance, 0.0)).reshape(*tiles, -1))
+        stderr.append(shape.scale / scale * np.sqrt(np.maximum(variance, 0.0)).reshape(*tiles, -1))
     counts = count_support(fit, points, x_px, y_px)
     flags = np.where(counts < LEAST_OBSERVATIONS, int(Flag.FILLED), 0)
     grid = PsfGrid(x_px, y_px, np.array(kernels), OVERSAMPLE, np.array(sigma), counts, flags, channels)
-    optics = fit.optics
-    wavelength = np.average(optics.wavelengths_nm, axis=1, weights=optics.weights)
-    scale = float(fit.vector[fit.layout.slices()["scale"]][0])
+    imaging = Imaging(
+        wavelengths_nm=np.array([s.scale / scale for s in shapes])[:, None] * optics.wavelengths_nm,
+        weights=optics.weights,
+        diffusion_px=np.array([max(s.diffusion_px, 0.0) for s in shapes]),
+        clip=np.array([s.clip.reshape(*tiles, 3) for s in shapes]),
+        pitch_um=optics.pitch_um,
+    )
     field = ZernikeField(
         x_px,
         y_px,
         np.array(coefficients),
         np.array(stderr),
         optics.nm,
-        wavelength,
+        np.average(imaging.wavelengths_nm, axis=1, weights=imaging.weights),
         optics.f_number * scale,
         _tile_chi2(fit, nodes, len(channels)).reshape(-1, *tiles),
         channels,
+        imaging,
     )
     return grid, field
 

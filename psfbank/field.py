@@ -18,6 +18,14 @@ def bracket(nodes: FloatArray, at: float) -> tuple[int, int, float]:
     return low, low + 1, float(np.clip(fraction, 0.0, 1.0))
 
 
+def corner_weights(x_px: FloatArray, y_px: FloatArray, x: float, y: float) -> list[tuple[int, int, float]]:
+    """Nodes (row, column) around a place with their bilinear weights, those of weight zero left out."""
+    i0, i1, a = bracket(x_px, x)
+    j0, j1, b = bracket(y_px, y)
+    corners = ((j0, i0, (1 - b) * (1 - a)), (j0, i1, (1 - b) * a), (j1, i0, b * (1 - a)), (j1, i1, b * a))
+    return [corner for corner in corners if corner[2] > 0]
+
+
 def kernel_at(x_px: FloatArray, y_px: FloatArray, kernels: FloatArray, x: float, y: float) -> FloatArray:
     """Mix the four neighbouring kernels bilinearly.
 
@@ -34,11 +42,8 @@ def kernel_at(x_px: FloatArray, y_px: FloatArray, kernels: FloatArray, x: float,
     (K, K) float64
         Sums to one.
     """
-    i0, i1, a = bracket(x_px, x)
-    j0, j1, b = bracket(y_px, y)
-    top = (1 - a) * kernels[j0, i0].astype(np.float64) + a * kernels[j0, i1].astype(np.float64)
-    bottom = (1 - a) * kernels[j1, i0].astype(np.float64) + a * kernels[j1, i1].astype(np.float64)
-    kernel = (1 - b) * top + b * bottom
+    corners = corner_weights(x_px, y_px, x, y)
+    kernel = np.sum([weight * kernels[j, i].astype(np.float64) for j, i, weight in corners], axis=0)
     return np.asarray(kernel / kernel.sum())
 
 
@@ -132,3 +137,13 @@ def spline_surface_at(
     surface = interpolate.RectBivariateSpline(y_px, x_px, nodes, kx=degrees[0], ky=degrees[1])
     inside_x, inside_y = np.clip(x, x_px[0], x_px[-1]), np.clip(y, y_px[0], y_px[-1])
     return np.asarray(surface.ev(inside_y.ravel(), inside_x.ravel()).reshape(x.shape))
+
+
+def cardinal_spline(nodes: FloatArray) -> interpolate.BSpline:
+    """Weights (T,) that nodes (T,) have in the cubic spline through them, as a function of the place between them.
+
+    Fewer than four nodes carry a spline of lower degree, down to a constant.
+    """
+    if len(nodes) == 1:
+        return interpolate.BSpline(nodes[0] + np.array([-1.0, 1.0]), np.ones((1, 1)), 0)
+    return interpolate.make_interp_spline(nodes, np.eye(len(nodes)), k=min(3, len(nodes) - 1))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from types import MappingProxyType
 from typing import Any
 
@@ -28,6 +29,9 @@ from psfbank.arrays import (
     require_shape,
 )
 from psfbank.errors import MissingPartError
+from psfbank.optics import Imaging as Imaging
+from psfbank.optics import ZernikeField as ZernikeField
+from psfbank.render import FieldRenderer, require_affordable
 
 UNIT_SUM_TOLERANCE = 1e-5  # of a float32 kernel
 CFA_PATTERNS = ("RGGB", "BGGR", "GRBG", "GBRG", "mono", "RGB")
@@ -212,37 +216,6 @@ class PsfGrid:
 
 
 @dataclass(frozen=True, eq=False)
-class ZernikeField:
-    """Wavefront of the optics at the nodes of a grid: `coefficients_nm` (C, Ty, Tx, J) RMS, terms `nm` (J, 2)."""
-
-    x_px: FloatArray
-    y_px: FloatArray
-    coefficients_nm: FloatArray
-    stderr_nm: FloatArray
-    nm: IntArray
-    wavelength_nm: FloatArray
-    f_number: float
-    residual: FloatArray
-    channels: tuple[str, ...] = ("R", "G", "B")
-
-    __reduce__ = by_constructor
-
-    def __post_init__(self) -> None:
-        freeze(self, np.float64, x_px="Tx", y_px="Ty", coefficients_nm="C,Ty,Tx,J", stderr_nm="C,Ty,Tx,J")
-        freeze(self, np.float64, wavelength_nm="C")
-        freeze(self, np.float32, residual="C,Ty,Tx")
-        freeze(self, np.int32, nm="J,2")
-        tiles = (len(self.channels), len(self.y_px), len(self.x_px))
-        require_shape(self.coefficients_nm, "coefficients_nm", (*tiles, len(self.nm)))
-        require_shape(self.stderr_nm, "stderr_nm", (*tiles, len(self.nm)))
-        require_shape(self.residual, "residual", tiles)
-        require_shape(self.wavelength_nm, "wavelength_nm", (len(self.channels),))
-        require_finite(self.coefficients_nm, "coefficients_nm")
-        require_increasing(self.x_px, "x_px")
-        require_increasing(self.y_px, "y_px")
-
-
-@dataclass(frozen=True, eq=False)
 class DistortionMap:
     """Where each ray lands, a channel at a time: pinhole of the stereographic direction plus a cubic B-spline.
 
@@ -353,9 +326,29 @@ class Calibration:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "provenance", MappingProxyType(dict(self.provenance)))
+        if self._renderable is not None:
+            grid, wavefront, imaging = self._renderable
+            require_affordable(grid.kernels.shape[-1], grid.oversample, wavefront, imaging)
+
+    @property
+    def _renderable(self) -> tuple[PsfGrid, ZernikeField, Imaging] | None:
+        grid, wavefront = self.psf_grid, self.wavefront
+        if grid is None or wavefront is None or wavefront.imaging is None or wavefront.channels != grid.channels:
+            return None
+        return grid, wavefront, wavefront.imaging
+
+    @cached_property
+    def _renderer(self) -> FieldRenderer | None:
+        if self._renderable is None:
+            return None
+        grid, wavefront, imaging = self._renderable
+        return FieldRenderer.of(grid.x_px, grid.y_px, grid.kernels, grid.oversample, wavefront, imaging)
 
     def psf(self, x: float, y: float, channel: str = "G", oversample: int = 1) -> FloatArray:
-        """Effective PSF at one place.
+        """Effective PSF at one place: at a node of `psf_grid` the kernel there.
+
+        Between nodes it comes from the wavefront, interpolated there, where that has `imaging`; else it is a bilinear
+        mix of the kernels around.
 
         Parameters
         ----------
@@ -377,7 +370,10 @@ class Calibration:
         """
         if self.psf_grid is None:
             raise MissingPartError("this calibration has no PSFs", remedy="Calibrate a session with `led` captures")
-        return self.psf_grid.at(x, y, channel, oversample)
+        if self._renderer is None:
+            return self.psf_grid.at(x, y, channel, oversample)
+        kernel = self._renderer.kernel_at(channel_index(self.psf_grid.channels, channel), x, y)
+        return _field.resample_kernel(kernel, self.psf_grid.oversample, oversample)
 
     def shading(self, x: npt.ArrayLike, y: npt.ArrayLike, channel: str = "G") -> npt.NDArray[np.float64]:
         """Relative illumination at arrays of places (pixels), 1 at its peak; MissingPartError without flats."""

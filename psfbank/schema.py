@@ -1,4 +1,4 @@
-"""The bank file, schema psfbank 1.0, as one table; and the way between domain types and that table's rows.
+"""The bank file, schema psfbank 1.1, as one table; and the way between domain types and that table's rows.
 
 The table drives the writer, the guard, the reader, the manifest and docs/file_format.md. Nothing here knows HDF5: a
 bank is flattened to named arrays and attributes (`Content`), and built again from them.
@@ -6,8 +6,6 @@ bank is flattened to named arrays and attributes (`Content`), and built again fr
 
 from __future__ import annotations
 
-import json
-import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,12 +15,14 @@ import numpy as np
 import numpy.typing as npt
 
 from psfbank import __version__
+from psfbank.canonical import canonical_json, parse_json
 from psfbank.errors import BankFormatError, CorruptBankError, UnsupportedSchemaError
 from psfbank.model import (
     Calibration,
     Camera,
     DistortionMap,
     Illumination,
+    Imaging,
     NoiseModel,
     PsfGrid,
     Setting,
@@ -30,7 +30,7 @@ from psfbank.model import (
 )
 
 SCHEMA = "psfbank"
-VERSION = "1.0"
+VERSION = "1.1"
 MAX_SETTINGS = 1000
 
 Scalar = str | int | float
@@ -60,8 +60,8 @@ class Row:
 
     @property
     def group(self) -> str:
-        """The first group below the setting, or "" for the setting itself."""
-        return re.split("[/@]", self.path)[0]
+        """The group below the setting ("psf", "zernike/imaging"), or "" for the setting itself."""
+        return re.split("[/@](?=[^/@]*$)", self.path)[0]
 
     @property
     def name(self) -> str:
@@ -76,17 +76,25 @@ class Row:
 
 @dataclass(frozen=True)
 class Part:
-    """A group of a setting and the field of `Calibration` that it holds; every part is optional, as a whole."""
+    """A group of a setting and the field of `Calibration` that it holds; every part is optional, as a whole.
+
+    `parts` are groups inside the group, for fields of the part's own, optional likewise.
+    """
 
     group: str
     field: str
     kind: type
     on_grid: bool
+    parts: tuple[Part, ...] = ()
 
 
 PARTS = (
     Part("psf", "psf_grid", PsfGrid, on_grid=True),
-    Part("zernike", "wavefront", ZernikeField, on_grid=True),
+    Part(
+        *("zernike", "wavefront", ZernikeField),
+        on_grid=True,
+        parts=(Part("zernike/imaging", "imaging", Imaging, on_grid=False),),
+    ),
     Part("distortion", "distortion", DistortionMap, on_grid=False),
     Part("illumination", "illumination", Illumination, on_grid=True),
     Part("noise", "noise", NoiseModel, on_grid=False),
@@ -129,6 +137,18 @@ TABLE = (
     Row("zernike@f_number", "<f8", "", "1", "f-number of the pupil", "f_number"),
     Row("zernike@channels", "text", "", "", "channels along C", "channels"),
     Row("zernike@normalisation", "text", "", "", "orthonormal over the unit disc", constant="orthonormal"),
+    Row("zernike/imaging/wavelengths", "<f8", "C,W", "nm", "spectrum of each channel; since 1.1", "wavelengths_nm"),
+    Row("zernike/imaging/weights", "<f8", "C,W", "1", "power at each wavelength; since 1.1", "weights"),
+    Row("zernike/imaging/diffusion", "<f8", "C", "px", "sigma of the charge diffusion; since 1.1", "diffusion_px"),
+    Row(
+        "zernike/imaging/clip",
+        "<f8",
+        "C,Ty,Tx,3",
+        "1",
+        "x, y, radius of a second stop; since 1.1",
+        "clip",
+    ),
+    Row("zernike/imaging@pitch_um", "<f8", "", "um", "pixel pitch that PSFs are rendered with; since 1.1", "pitch_um"),
     Row("distortion/camera_matrix", "<f8", "3,3", "px", "focal lengths and centre", "camera_matrix"),
     Row("distortion/knots_x", "<f8", "Kx", "1", "knots in the x of the stereographic direction", "knots_x"),
     Row("distortion/knots_y", "<f8", "Ky", "1", "knots in the y of the stereographic direction", "knots_y"),
@@ -174,56 +194,6 @@ def setting_path(index: int) -> str:
     return f"/settings/{index:03d}"
 
 
-def canonical_json(value: Mapping[str, Any]) -> bytes:
-    """Encode as UTF-8 JSON with sorted keys and no spaces; numbers that are not finite become null.
-
-    Parameters
-    ----------
-    value : mapping
-        Of JSON's own types, tuples, mappings, numpy scalars and arrays.
-
-    Returns
-    -------
-    bytes
-
-    Raises
-    ------
-    TypeError
-        On any other type.
-    """
-    return json.dumps(
-        json_ready(value), sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
-    ).encode()
-
-
-def json_ready(value: Any) -> Any:
-    """Turn mappings, tuples, arrays and numpy scalars into JSON's own types; NaN and infinities become None."""
-    if isinstance(value, Mapping):
-        return {str(key): json_ready(item) for key, item in value.items()}
-    if isinstance(value, np.ndarray | np.generic):
-        return json_ready(value.tolist())
-    if isinstance(value, list | tuple):
-        return [json_ready(item) for item in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value
-
-
-def parse_json(data: bytes, name: str) -> dict[str, Any]:
-    """Decode an object that `canonical_json` wrote; CorruptBankError when it is none."""
-
-    def refuse(token: str) -> Any:
-        raise ValueError(f"{token} is not JSON")
-
-    try:
-        value = json.loads(data.decode(), parse_constant=refuse)
-    except (ValueError, RecursionError) as error:
-        raise CorruptBankError(f"{name} is not valid JSON ({error})") from error
-    if not isinstance(value, dict):
-        raise CorruptBankError(f"{name} is not a JSON object")
-    return value
-
-
 def flatten(camera: Camera, calibrations: Sequence[Calibration]) -> Content:
     """Lay a bank out as the arrays and attributes of its file.
 
@@ -251,12 +221,9 @@ def flatten(camera: Camera, calibrations: Sequence[Calibration]) -> Content:
         attributes[base] = {row.name: float(getattr(calibration.setting, row.field)) for row in _attribute_rows("")}
         arrays[f"{base}/provenance"] = np.frombuffer(canonical_json(calibration.provenance), dtype=np.uint8)
         for part in PARTS:
-            value = getattr(calibration, part.field)
-            if value is None:
-                continue
-            attributes[f"{base}/{part.group}"] = {row.name: _scalar(row, value) for row in _attribute_rows(part.group)}
-            for row in _dataset_rows(part.group):
-                arrays[f"{base}/{row.path}"] = getattr(value, row.field)
+            for group, value in _held(part, getattr(calibration, part.field)):
+                attributes[f"{base}/{group}"] = {row.name: _scalar(row, value) for row in _attribute_rows(group)}
+                arrays.update({f"{base}/{row.path}": getattr(value, row.field) for row in _dataset_rows(group)})
         if any(part.on_grid and getattr(calibration, part.field) is not None for part in PARTS):
             arrays.update(_shared_grid(calibration, base))
     return Content(arrays, attributes)
@@ -297,6 +264,14 @@ def _attribute_rows(group: str) -> Iterator[Row]:
 
 def _dataset_rows(group: str) -> Iterator[Row]:
     return (row for row in TABLE if not row.is_attribute and row.group == group)
+
+
+def _held(part: Part, value: Any) -> Iterator[tuple[str, Any]]:
+    """Go through the groups that a part takes, with what each holds; none for None."""
+    if value is not None:
+        yield part.group, value
+        for inner in part.parts:
+            yield from _held(inner, getattr(value, inner.field))
 
 
 def _scalar(row: Row, value: Any) -> Scalar:
@@ -357,18 +332,23 @@ def _calibration(content: Content, base: str) -> Calibration:
     attributes = content.attributes[base]
     setting = Setting(**{row.field: float(_checked(row, attributes, base)) for row in _attribute_rows("")})
     provenance = _array(content, f"{base}/provenance").tobytes()
-    parts = {
+    parts = _parts(content, base, PARTS)
+    return Calibration(setting=setting, provenance=parse_json(provenance, f"{base}/provenance"), **parts)
+
+
+def _parts(content: Content, base: str, parts: tuple[Part, ...]) -> dict[str, Any]:
+    return {
         part.field: _part(content, base, part)
-        for part in PARTS
+        for part in parts
         if any(f"{base}/{row.path}" in content.arrays for row in _dataset_rows(part.group))
     }
-    return Calibration(setting=setting, provenance=parse_json(provenance, f"{base}/provenance"), **parts)
 
 
 def _part(content: Content, base: str, part: Part) -> Any:
     where = f"{base}/{part.group}"
     rows = [*_dataset_rows(part.group), *(_dataset_rows("grid") if part.on_grid else ())]
     fields: dict[str, Any] = {row.field: _array(content, f"{base}/{row.path}") for row in rows}
+    fields |= _parts(content, base, part.parts)
     for row in _attribute_rows(part.group):
         value = _checked(row, content.attributes[where], where)
         if row.field:

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import erf
 
-from psfbank.arrays import ComplexArray, FloatArray
+from psfbank.arrays import ComplexArray, FloatArray, IntArray
 
 
 def _prysm_polynomials() -> ModuleType:
@@ -69,7 +69,7 @@ class Pupil:
         inside = np.asarray(radius)[..., None, None] - np.hypot(dx, dy)
         return np.asarray(np.clip(inside / self.step + 0.5, 0.0, 1.0))
 
-    def basis(self, nm: npt.NDArray[np.int32]) -> npt.NDArray[np.float64]:
+    def basis(self, nm: IntArray) -> npt.NDArray[np.float64]:
         """Zernike terms (J, P, P) for a table of (n, m); zero farther out than the graded edge of the circle."""
         radius, angle = np.hypot(self.x, self.y), np.arctan2(self.y, self.x)
         inside = radius <= 1.0 + self.step
@@ -144,9 +144,60 @@ def optical_image(
     return field, np.square(field.real) + np.square(field.imag)
 
 
+@dataclass(frozen=True, eq=False)
+class Imager:
+    """Turns wavefronts into images of points on a grid finer than the pixel: one pupil, one spectrum.
+
+    `basis` (J, P, P) and `aperture` (P, P) lie on `pupil`; `transforms` (W, F, P) lead from there to `fine_px` (F,),
+    one for each of `wavelengths_nm` (W,), which count by their `weights` (W,).
+    """
+
+    pupil: Pupil
+    basis: FloatArray
+    aperture: FloatArray
+    fine_px: FloatArray
+    wavelengths_nm: FloatArray
+    weights: FloatArray
+    transforms: ComplexArray
+
+    @classmethod
+    def of(
+        cls,
+        nm: IntArray,
+        *,
+        wavelengths_nm: FloatArray,
+        weights: FloatArray,
+        f_number: float,
+        pitch_um: float,
+        half_px: float,
+        samples: int,
+    ) -> Imager:
+        """Prepare images that reach `half_px` pixels to each side; `samples` (odd) of the pupil a side, or more."""
+        shortest_nm = float(np.min(wavelengths_nm))
+        pupil = Pupil.of(enough_samples(samples, half_px, f_number, pitch_um, shortest_nm))
+        fine_px = fine_grid(half_px, f_number, pitch_um, shortest_nm)
+        transforms = [fourier_matrix(pupil, fine_px * pitch_um, float(w), f_number) for w in wavelengths_nm]
+        return cls(pupil, pupil.basis(nm), pupil.circle(), fine_px, wavelengths_nm, weights, np.array(transforms))
+
+    def fine_image(
+        self, coefficients_nm: FloatArray, clip: tuple[float, float, float] | None = None
+    ) -> npt.NDArray[np.float64]:
+        """Optical image (F, F), not normalised, of coefficients (J,) or (W, J) behind a second stop (x, y, radius)."""
+        amplitude = self.aperture * (1.0 if clip is None else self.pupil.circle(*clip))
+        opd_nm = np.broadcast_to(
+            np.tensordot(coefficients_nm, self.basis, axes=1), (len(self.wavelengths_nm), *self.aperture.shape)
+        )
+        image = np.zeros((len(self.fine_px), len(self.fine_px)))
+        spectrum = zip(opd_nm, self.transforms, self.wavelengths_nm, self.weights, strict=True)
+        for opd, transform, wavelength, weight in spectrum:
+            # a unit of light spreads over an area that grows with the wavelength squared
+            image += weight / wavelength**2 * optical_image(amplitude, opd, transform, float(wavelength))[1]
+        return image
+
+
 def effective_psf(
     coefficients_nm: FloatArray,
-    nm: npt.NDArray[np.int32],
+    nm: IntArray,
     *,
     wavelengths_nm: FloatArray,
     weights: FloatArray,
@@ -185,21 +236,18 @@ def effective_psf(
     (k, k) float64
         k = 2 half_px oversample + 1; sums to one. Not centred: coma displaces the centroid.
     """
-    shortest_nm = float(np.min(wavelengths_nm))
-    pupil = Pupil.of(enough_samples(samples, half_px + 2.0, f_number, pitch_um, shortest_nm))
-    basis = pupil.basis(nm)
-    amplitude = pupil.circle() * (1.0 if clip is None else pupil.circle(*clip))
-    per_wavelength = np.broadcast_to(coefficients_nm, (len(wavelengths_nm), len(nm)))
-    fine_px = fine_grid(half_px + 2.0, f_number, pitch_um, shortest_nm)
-    image = np.zeros((len(fine_px), len(fine_px)))
-    for coefficients, wavelength, weight in zip(per_wavelength, wavelengths_nm, weights, strict=True):
-        transform = fourier_matrix(pupil, fine_px * pitch_um, wavelength, f_number)
-        opd_nm = np.tensordot(coefficients, basis, axes=1)
-        # a unit of light spreads over an area that grows with the wavelength squared
-        image += weight / wavelength**2 * optical_image(amplitude, opd_nm, transform, wavelength)[1]
+    imager = Imager.of(
+        nm,
+        wavelengths_nm=wavelengths_nm,
+        weights=weights,
+        f_number=f_number,
+        pitch_um=pitch_um,
+        half_px=half_px + 2.0,
+        samples=samples,
+    )
     out_px = np.arange(-half_px * oversample, half_px * oversample + 1) / oversample
-    sampling = pixel_matrix(out_px, fine_px, diffusion_px)
-    psf = sampling @ image @ sampling.T
+    sampling = pixel_matrix(out_px, imager.fine_px, diffusion_px)
+    psf = sampling @ imager.fine_image(coefficients_nm, clip) @ sampling.T
     return np.asarray(psf / psf.sum())
 
 

@@ -22,6 +22,7 @@ import pytest
 
 from psfbank import schema, store
 from psfbank.bank import PsfBank
+from psfbank.canonical import canonical_json
 from psfbank.errors import BankFormatError, CorruptBankError, UnsafeBankError, UnsupportedSchemaError
 from psfbank.store import guard
 
@@ -62,7 +63,7 @@ def write_manifest(file: Any, names: list[str]) -> None:
         n: {"dtype": v.dtype.str, "shape": list(v.shape), "sha256": hashlib.sha256(v.tobytes()).hexdigest()}
         for n, v in values.items()
     }
-    replace_manifest(file, schema.canonical_json(manifest))
+    replace_manifest(file, canonical_json(manifest))
 
 
 def replace_manifest(file: Any, data: bytes) -> None:
@@ -159,12 +160,12 @@ def huge_shape(file: Any) -> None:
 def huge_shape_in_manifest(file: Any) -> None:
     manifest = json.loads(file["manifest"][()].tobytes())
     manifest[KERNELS]["shape"] = [3, 4, 5, 1_000_001, 1_000_001]
-    replace_manifest(file, schema.canonical_json(manifest))
+    replace_manifest(file, canonical_json(manifest))
 
 
 def many_datasets(file: Any) -> None:
     entry = {"dtype": "<f8", "shape": [1], "sha256": "0" * 64}
-    replace_manifest(file, schema.canonical_json({f"/later/x{i}": entry for i in range(20_001)}))
+    replace_manifest(file, canonical_json({f"/later/x{i}": entry for i in range(20_001)}))
 
 
 def huge_chunk(file: Any) -> None:
@@ -309,13 +310,13 @@ def manifest_nests_too_deep(file: Any) -> None:
 def manifest_leaves_the_file(file: Any) -> None:
     manifest = json.loads(file["manifest"][()].tobytes())
     manifest["/settings/../x"] = manifest[KERNELS]
-    replace_manifest(file, schema.canonical_json(manifest))
+    replace_manifest(file, canonical_json(manifest))
 
 
 def manifest_goes_below_a_dataset(file: Any) -> None:
     manifest = json.loads(file["manifest"][()].tobytes())
     manifest[f"{KERNELS}/x"] = manifest[KERNELS]
-    data = np.frombuffer(schema.canonical_json(manifest), np.uint8)
+    data = np.frombuffer(canonical_json(manifest), np.uint8)
     replace_dataset(file, "manifest", data=data, chunks=data.shape, **SOUND)
 
 
@@ -323,7 +324,7 @@ def manifest_goes_round_in_circles(file: Any) -> None:
     file["/settings/loop"] = file["/settings"]
     manifest = json.loads(file["manifest"][()].tobytes())
     manifest["/settings" + "/loop" * 100_000 + KERNELS.removeprefix("/settings")] = manifest[KERNELS]
-    data = np.frombuffer(schema.canonical_json(manifest), np.uint8)
+    data = np.frombuffer(canonical_json(manifest), np.uint8)
     replace_dataset(file, "manifest", data=data, chunks=data.shape, **SOUND)
 
 

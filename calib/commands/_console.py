@@ -87,6 +87,6 @@ def _bars() -> Iterator[Report]:
 
 def print_json(result: Mapping[str, Any]) -> None:
     """Print exactly one JSON object on stdout; arrays become lists, NaN and infinities null."""
-    from psfbank.schema import json_ready
+    from psfbank.canonical import json_ready
 
     sys.stdout.write(json.dumps(json_ready(result), indent=2, ensure_ascii=False, allow_nan=False) + "\n")

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from psfbank import schema
+from psfbank.canonical import parse_json
 from psfbank.errors import CorruptBankError, UnsafeBankError, UnsupportedSchemaError
 from psfbank.model import Calibration, Camera, Setting
 from psfbank.store import guard
@@ -148,7 +149,7 @@ def _require_version(root: guard.Attributes) -> None:
 
 
 def _parse_manifest(data: bytes) -> dict[str, dict[str, Any]]:
-    manifest = schema.parse_json(data, "/manifest")
+    manifest = parse_json(data, "/manifest")
     if len(manifest) > guard.MAX_DATASETS:
         raise UnsafeBankError(f"{len(manifest)} datasets are too many", where="/manifest")
     declared = 0

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from psfbank import schema
+from psfbank.canonical import canonical_json
 from psfbank.errors import BankFormatError
 from psfbank.model import Calibration, Camera
 from psfbank.store import guard
@@ -86,7 +87,7 @@ def _image(content: schema.Content) -> bytes:
             _dataset(file, name, array, row)
             digest = hashlib.sha256(array.tobytes()).hexdigest()
             manifest[name] = {"dtype": row.dtype, "shape": list(array.shape), "sha256": digest}
-        manifest_bytes = schema.canonical_json(manifest)
+        manifest_bytes = canonical_json(manifest)
         manifest_row = next(row for row in schema.TABLE if row.path == "/manifest")
         _dataset(file, "/manifest", np.frombuffer(manifest_bytes, dtype=np.uint8), manifest_row)
         for name, attributes in content.attributes.items():
