@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from calib.capture import read_capture, read_picture
 from calib.picture import Picture
+from calib.targets import read_pattern
 from psfbank.errors import CaptureUnusable, ManifestError
 from psfbank.model import Camera, Capture, Setting
 
@@ -24,12 +25,12 @@ GEOMETRY: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {  # what each ki
     "slanted_edge": ((), ("square_mm",)),
     "chessboard": (("columns", "rows", "square_mm"), ()),
     "charuco": (("columns", "rows", "square_mm"), ()),
-    "noise_target": ((), ("pitch_mm",)),
+    "noise_target": (("pattern", "cell_mm"), ()),
     "flat": ((), ()),
     "dark": ((), ()),
     "corners": (("columns", "rows", "square_mm"), ()),
 }
-_GEOMETRY_KEYS = ("pitch_mm", "columns", "rows", "square_mm", "diameter_mm")
+_GEOMETRY_KEYS = ("pitch_mm", "columns", "rows", "square_mm", "diameter_mm", "pattern", "cell_mm")
 _NAN = float("nan")
 
 Kind = Literal["led", "slanted_edge", "chessboard", "charuco", "noise_target", "flat", "dark", "corners"]
@@ -78,6 +79,10 @@ class _CaptureTable(_Table):
     rows: Annotated[int, Field(ge=2)] | None = _hint("Give the number of inner corners a column, like rows = 9")
     square_mm: Positive | None = _hint("Give the side of a square in millimetres, like square_mm = 30.0")
     diameter_mm: Positive | None = _hint("Give the diameter of a light source in millimetres, like diameter_mm = 0.5")
+    pattern: Annotated[str, Field(min_length=1)] | None = _hint(
+        'Give the picture of the pattern, black and white, one pixel a cell, like pattern = "pattern.png"'
+    )
+    cell_mm: Positive | None = _hint("Give the side of a cell of the pattern in millimetres, like cell_mm = 1.2")
     focus_m: Positive | None = _hint("Give the focus distance in metres, like focus_m = 1.2")
     f_number: Positive | None = _hint("Give the f-number, like f_number = 2.8")
     focal_length_mm: Positive | None = _hint("Give the focal length in millimetres, like focal_length_mm = 35.0")
@@ -103,6 +108,8 @@ class Entry:
     rows: int | None = None
     square_mm: float | None = None
     diameter_mm: float | None = None
+    pattern: Path | None = None
+    cell_mm: float | None = None
 
 
 @dataclass(frozen=True)
@@ -262,9 +269,25 @@ def _entry(path: Path, field: str, row: _CaptureTable, base: Setting) -> Entry:
             takes = ", ".join((*needed, *allowed)) or "no geometry"
             raise _error(path, f"{field}.{key}", f"{row.kind} captures have none", f"Leave it out: they take {takes}")
     geometry = {key: getattr(row, key) for key in _GEOMETRY_KEYS}
+    if row.pattern is not None:
+        geometry["pattern"] = _pattern(path, f"{field}.pattern", row.pattern)
     files = _files(path, f"{field}.files", row.files)
     exposure_s = _NAN if row.exposure_s is None else row.exposure_s
     return Entry(row.kind, files, _setting(row, base), exposure_s, **geometry)
+
+
+def _pattern(path: Path, field: str, name: str) -> Path:
+    """Find the picture of a noise target's pattern, and make sure that it is one."""
+    file = path.parent / name
+    if PurePath(name).is_absolute() or not file.resolve().is_relative_to(path.parent.resolve()):
+        raise _error(path, field, f'"{name}" leaves the session directory', "Copy the pattern into it")
+    if not file.is_file():
+        raise _error(path, field, f'there is no file "{name}"', f"Check the name and what is in {path.parent}")
+    try:
+        read_pattern(file)
+    except CaptureUnusable as error:
+        raise _error(path, field, f'"{name}": {error.what}', error.remedy) from error
+    return file
 
 
 def _setting(row: _CameraTable | _CaptureTable, base: Setting) -> Setting:

@@ -20,7 +20,7 @@ from psfbank.model import Capture
 
 log = logging.getLogger(__name__)
 
-LIBRARIES = ("h5py", "numpy", "prysm", "scikit-image", "scipy")
+LIBRARIES = ("h5py", "lmfit", "numpy", "prysm", "scikit-image", "scipy")
 KINDS = ("led", "chessboard", "flat", "dark")  # those whose pictures are read
 
 
@@ -106,8 +106,9 @@ def in_words(error: PsfBankError) -> str:
 def provenance(plan: Plan, journal: Journal) -> Mapping[str, Any]:
     """Versions, the plan, inputs with digests, what was left out and the residuals: no host, user or absolute path."""
     entries = [
-        {k: v for k, v in asdict(e).items() if k != "files" and v is not None}
+        {k: v for k, v in asdict(e).items() if k not in ("files", "pattern") and v is not None}
         | {"files": [plan.name(f) for f in e.files]}
+        | ({"pattern": plan.name(e.pattern)} if e.pattern else {})
         for e in plan.entries
     ]
     return {

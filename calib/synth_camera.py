@@ -7,6 +7,8 @@ array.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import numpy.typing as npt
 from scipy.interpolate import BSpline
@@ -84,7 +86,7 @@ def _kernels(
     design: LensDesign,
     layout: Layout,
     nodes_px: tuple[FloatArray, FloatArray],
-    coefficients_nm: dict[int, FloatArray],
+    coefficients_nm: Mapping[int, FloatArray],
     half_px: int,
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
     """Centred kernels (C, Ty, Tx, K, K) and the displacements (C, Ty, Tx, 2), px, that were taken out of them."""
@@ -94,7 +96,7 @@ def _kernels(
     displaced = np.empty((len(coefficients_nm), *hx.shape, 2))
     for c, (colour, by_node) in enumerate(coefficients_nm.items()):
         for at in np.ndindex(hx.shape):
-            stop = design.clip_gain * hx[at], design.clip_gain * hy[at], design.clip_radius
+            stop = float(design.clip_gain * hx[at]), float(design.clip_gain * hy[at]), design.clip_radius
             psf = effective_psf(
                 by_node[at], design.terms, wavelengths_nm=np.array(design.wavelengths_nm[colour]),
                 weights=np.array(design.weights), f_number=design.f_number, pitch_um=design.pitch_um,
@@ -142,7 +144,7 @@ def _distortion(
     design: LensDesign,
     layout: Layout,
     nodes_px: tuple[FloatArray, FloatArray],
-    displaced: dict[int, FloatArray],
+    displaced: Mapping[int, FloatArray],
     channels: tuple[str, ...],
 ) -> DistortionMap:
     """Fit the spline to the formula plus the PSFs' displacement, by least squares: where centroids land."""

@@ -6,6 +6,7 @@ import json
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -21,12 +22,14 @@ from psfbank.errors import ImageError, MissingPartError
 from psfbank.model import Calibration, Camera, NoiseModel
 from psfbank.sensor import cfa_sites, digitise, mosaic, read_out
 
-KINDS = ("led", "slanted_edge", "chessboard", "flat", "dark")
+KINDS = ("led", "slanted_edge", "chessboard", "flat", "dark", "noise_target")
 RESPONSE = {"R": 0.6, "G": 1.0, "B": 0.7, "Y": 1.0}  # of each channel to the light that all targets are shown in
 LED_PEAK, CHART_PEAK = 0.65, 0.6  # of full scale: no source clips, and shot noise stays small beside the signal
 FLAT_LEVELS = (0.08, 0.3, 0.8)
 EXPOSURE_S = 0.04
-SHOTS = len(views.LED_VIEWS) + len(views.EDGE_VIEWS) + len(views.BOARD_VIEWS) + 2 * len(FLAT_LEVELS) + 2
+PATTERN = "pattern.png"
+CHARTS = len(views.EDGE_VIEWS) + len(views.BOARD_VIEWS) + len(views.NOISE_VIEWS)
+SHOTS = len(views.LED_VIEWS) + CHARTS + 2 * len(FLAT_LEVELS) + 2
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,7 +53,8 @@ def shots(bank: PsfBank) -> Iterator[Shot]:
     Yields
     ------
     Shot
-        3 LED frames, 2 of slanted squares, 10 of a chessboard, flats in pairs at three levels, a pair of darks.
+        3 LED frames, 2 of slanted squares, 10 of a chessboard, flats in pairs at three levels, a pair of darks,
+        3 of a noise target.
 
     Raises
     ------
@@ -84,6 +88,10 @@ def shots(bank: PsfBank) -> Iterator[Shot]:
             yield Shot("flat", f"flat_{100 * level:02.0f}_{i}", electrons, EXPOSURE_S)
     for i in range(2):
         yield Shot("dark", f"dark_{i}", np.zeros(camera.size_px), EXPOSURE_S)
+    target = views.noise_target(camera.size_px)
+    for i, pose in enumerate(views.noise_poses(lens, target)):
+        light = render_chart(lens, target, pose) * shading
+        yield Shot("noise_target", f"noise_{i}", expose(light, calibration, camera, CHART_PEAK), EXPOSURE_S)
 
 
 def shading_of(calibration: Calibration, camera: Camera) -> npt.NDArray[np.float64]:
@@ -109,7 +117,7 @@ def write_session(
     dng: Collection[str] = (),
     report: Report = silent,
 ) -> list[Path]:
-    """Render a session and write its captures, capture.toml, and truth.h5.
+    """Render a session and write its captures, the noise target's pattern, capture.toml, and truth.h5.
 
     Parameters
     ----------
@@ -127,7 +135,7 @@ def write_session(
     Returns
     -------
     list of Path
-        The files, capture.toml and truth.h5 last.
+        The files; the pattern, capture.toml and truth.h5 last.
 
     Raises
     ------
@@ -147,10 +155,11 @@ def write_session(
         _write_picture(path, dn, bank, shot.exposure_s)
         files.append(path)
     report("rendering", SHOTS, SHOTS)
-    plan, truth = folder / "capture.toml", folder / "truth.h5"
+    pattern, plan, truth = (folder / name for name in (PATTERN, "capture.toml", "truth.h5"))
+    _write_png(pattern, np.where(views.noise_target(bank.camera.size_px).pattern, 0, 255).astype(np.uint8))
     plan.write_text(describe(bank, dng), encoding="utf-8")
     bank.save(truth)
-    return [*files, plan, truth]
+    return [*files, pattern, plan, truth]
 
 
 def _take(shot: Shot, bank: PsfBank, rng: np.random.Generator) -> npt.NDArray[np.uint16]:
@@ -174,8 +183,7 @@ def _suffix(kind: str, dng: Collection[str]) -> str:
 
 def _write_picture(path: Path, dn: npt.NDArray[np.uint16], bank: PsfBank, exposure_s: float) -> None:
     if path.suffix == ".png":
-        if not cv2.imwrite(str(path), dn, [cv2.IMWRITE_PNG_COMPRESSION, 9]):
-            raise ImageError("the picture cannot be written", where=str(path), remedy="Is the folder writable?")
+        _write_png(path, dn)
         return
     camera, setting = bank.camera, bank.at().setting
     black, white = _levels(bank)
@@ -183,6 +191,11 @@ def _write_picture(path: Path, dn: npt.NDArray[np.uint16], bank: PsfBank, exposu
         path, dn, cfa=camera.cfa, black_level=black, white_level=white, maker=camera.maker, model=camera.model,
         exposure_s=exposure_s, iso=setting.iso, f_number=setting.f_number, focal_mm=setting.focal_mm,
     )  # fmt: skip
+
+
+def _write_png(path: Path, values: npt.NDArray[np.unsignedinteger[Any]]) -> None:
+    if not cv2.imwrite(str(path), values, [cv2.IMWRITE_PNG_COMPRESSION, 9]):
+        raise ImageError("the picture cannot be written", where=str(path), remedy="Is the folder writable?")
 
 
 def _levels(bank: PsfBank) -> tuple[float, float]:
@@ -203,12 +216,13 @@ def describe(bank: PsfBank, dng: Collection[str] = ()) -> str:
         "iso": setting.iso, "cfa": camera.cfa, "black_level": black, "white_level": white,
         "wavelengths_nm": None if wavefront is None else wavefront.wavelength_nm.tolist(),
     }  # fmt: skip
-    targets: tuple[tuple[str, dict[str, float]], ...] = (
+    targets: tuple[tuple[str, dict[str, float | str]], ...] = (
         ("led", {"pitch_mm": views.LED_PITCH_MM, "diameter_mm": views.LED_MM}),
         ("slanted_edge", {"square_mm": views.EDGES.square_mm}),
         ("chessboard", {"columns": views.BOARD.columns, "rows": views.BOARD.rows, "square_mm": views.BOARD.square_mm}),
         ("flat", {}),
         ("dark", {}),
+        ("noise_target", {"pattern": PATTERN, "cell_mm": views.CELL_MM}),
     )
     known = {key: value for key, value in about.items() if value not in (None, "") and value == value}
     tables = ["# A session rendered by `psfbank synth`: truth.h5 is the camera it was rendered from.", "[camera]"]

@@ -7,14 +7,21 @@ Reflectances are averaged over a footprint in closed form, so that a rendering o
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
+from scipy.ndimage import map_coordinates
 
-from psfbank.arrays import FloatArray
+from calib.capture import read_picture
+from psfbank.arrays import BoolArray, FloatArray, freeze
+from psfbank.errors import CaptureUnusable
 
 WHITE, INK, SURROUND = 0.9, 0.04, 0.3  # diffuse reflectance of paper, of toner, and of the room behind
+GAP_CELLS, FRAME_CELLS, RIM_CELLS = 4, 8, 8  # around a noise target's pattern: white, ink, white
+BLACK_AND_WHITE = "Save the pattern as PNG, black and white, one pixel a cell"
+LEAST_CELLS = 24  # of a noise target along each side: fewer are not told from other things in a room
 
 
 class Chart(Protocol):
@@ -162,6 +169,89 @@ class SlantedSquares:
             edges = np.stack([starts, starts + self.square_mm], axis=1).ravel()
             dark.append(steps_average(at, width, edges, np.arange(2 * count - 1) % 2 == 0))
         return np.asarray(WHITE - (WHITE - INK) * dark[0] * dark[1])
+
+
+@dataclass(frozen=True, eq=False)
+class NoiseTarget:
+    """Random cells, inked where `pattern` (rows, columns) holds True; the origin is the pattern's top left corner.
+
+    Around the pattern lie a white gap, an inked frame, by which it is found, and a white rim: `GAP_CELLS`,
+    `FRAME_CELLS` and `RIM_CELLS` wide.
+    """
+
+    pattern: BoolArray
+    cell_mm: float
+
+    def __post_init__(self) -> None:
+        _require({"cell_mm": self.cell_mm})
+        freeze(self, bool, pattern="rows,columns")
+
+    @property
+    def size_mm(self) -> npt.NDArray[np.float64]:
+        """Width and height of the pattern, (2,)."""
+        return self.cell_mm * np.array(self.pattern.shape[::-1], dtype=np.float64)
+
+    def outline_mm(self, margin_cells: int = GAP_CELLS + FRAME_CELLS + RIM_CELLS) -> npt.NDArray[np.float64]:
+        """Corners (4, 2) of the pattern grown by a margin: top left, top right, bottom right, bottom left."""
+        margin = margin_cells * self.cell_mm
+        (left, top), (right, bottom) = np.full(2, -margin), self.size_mm + margin
+        return np.array([[left, top], [right, top], [right, bottom], [left, bottom]])
+
+    def cells(self) -> npt.NDArray[np.bool_]:
+        """Ink of the whole target, rim included: (rows + 40, columns + 40)."""
+        framed = np.pad(np.pad(self.pattern, GAP_CELLS), FRAME_CELLS, constant_values=True)
+        return np.pad(framed, RIM_CELLS)
+
+    def reflectance(self, x_mm: FloatArray, y_mm: FloatArray, footprint_mm: npt.ArrayLike) -> npt.NDArray[np.float64]:
+        """Mean reflectance over boxes along the target's axes; parameters as `Chessboard.reflectance`.
+
+        The integral of a function that is constant in each cell is bilinear in each cell. A table of sums over whole
+        cells (Crow, SIGGRAPH 1984), interpolated bilinearly at a box's four corners, therefore averages exactly.
+        """
+        above = np.where(self.cells(), INK, WHITE) - SURROUND
+        table = np.pad(above.cumsum(0).cumsum(1), ((1, 0), (1, 0)))
+        border = GAP_CELLS + FRAME_CELLS + RIM_CELLS
+        edges = []
+        for at, width in zip((x_mm, y_mm), _footprints(footprint_mm), strict=True):
+            edges.append([np.asarray(at + side * width / 2) / self.cell_mm + border for side in (-1, 1)])
+        (left, right), (top, bottom) = edges
+
+        def integral(x: FloatArray, y: FloatArray) -> FloatArray:
+            return np.asarray(map_coordinates(table, [y, x], order=1, mode="nearest"))
+
+        total = integral(right, bottom) - integral(left, bottom) - integral(right, top) + integral(left, top)
+        return np.asarray(SURROUND + total / ((right - left) * (bottom - top)))
+
+
+def bernoulli_pattern(rows: int, columns: int, rng: np.random.Generator) -> npt.NDArray[np.bool_]:
+    """Draw a pattern whose cells are inked independently with probability one half.
+
+    It excites all frequencies alike: Delbracio et al., "The non-parametric sub-pixel local point spread function
+    estimation is a well posed problem", IJCV 96, 175 (2012).
+    """
+    return rng.random((rows, columns)) < 0.5
+
+
+def read_pattern(path: Path) -> npt.NDArray[np.bool_]:
+    """Read a noise target's pattern: a black and white picture, one pixel a cell, black where there is ink.
+
+    Raises
+    ------
+    CaptureUnusable
+        When it is no picture, holds other levels than two, or is too small to be recognised.
+    """
+    picture = read_picture(path)
+    if picture.cfa != "mono":
+        raise CaptureUnusable("is in colour", where=str(path), remedy=BLACK_AND_WHITE)
+    dn = picture.dn if picture.dn.ndim == 2 else picture.dn[..., 0]
+    levels, white = np.unique(dn), np.iinfo(dn.dtype).max if dn.dtype.kind == "u" else 1
+    if len(levels) != 2 or levels[0] > white / 4 or levels[1] < white * 3 / 4:
+        what = f"holds {len(levels)} levels of grey from {levels[0]} to {levels[-1]}, not black and white"
+        raise CaptureUnusable(what, where=str(path), remedy=BLACK_AND_WHITE)
+    if min(dn.shape) < LEAST_CELLS:
+        what = f"is {dn.shape[1]} x {dn.shape[0]} cells, {LEAST_CELLS} a side are needed"
+        raise CaptureUnusable(what, where=str(path), remedy="Shoot a larger pattern")
+    return np.asarray(dn == levels[0])
 
 
 def _lattice_mm(columns: int, rows: int, pitch_mm: float) -> npt.NDArray[np.float64]:
