@@ -88,13 +88,10 @@ class Part:
     parts: tuple[Part, ...] = ()
 
 
+_PARTS_OF_WAVEFRONT = (Part("zernike/imaging", "imaging", Imaging, on_grid=False),)
 PARTS = (
     Part("psf", "psf_grid", PsfGrid, on_grid=True),
-    Part(
-        *("zernike", "wavefront", ZernikeField),
-        on_grid=True,
-        parts=(Part("zernike/imaging", "imaging", Imaging, on_grid=False),),
-    ),
+    Part("zernike", "wavefront", ZernikeField, on_grid=True, parts=_PARTS_OF_WAVEFRONT),
     Part("distortion", "distortion", DistortionMap, on_grid=False),
     Part("illumination", "illumination", Illumination, on_grid=True),
     Part("noise", "noise", NoiseModel, on_grid=False),
@@ -140,14 +137,7 @@ TABLE = (
     Row("zernike/imaging/wavelengths", "<f8", "C,W", "nm", "spectrum of each channel; since 1.1", "wavelengths_nm"),
     Row("zernike/imaging/weights", "<f8", "C,W", "1", "power at each wavelength; since 1.1", "weights"),
     Row("zernike/imaging/diffusion", "<f8", "C", "px", "sigma of the charge diffusion; since 1.1", "diffusion_px"),
-    Row(
-        "zernike/imaging/clip",
-        "<f8",
-        "C,Ty,Tx,3",
-        "1",
-        "x, y, radius of a second stop; since 1.1",
-        "clip",
-    ),
+    Row("zernike/imaging/clip", "<f8", "C,Ty,Tx,3", "1", "second stop in pupil radii: x, y, radius; since 1.1", "clip"),
     Row("zernike/imaging@pitch_um", "<f8", "", "um", "pixel pitch that PSFs are rendered with; since 1.1", "pitch_um"),
     Row("distortion/camera_matrix", "<f8", "3,3", "px", "focal lengths and centre", "camera_matrix"),
     Row("distortion/knots_x", "<f8", "Kx", "1", "knots in the x of the stereographic direction", "knots_x"),

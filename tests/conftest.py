@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,17 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from psfbank.bank import PsfBank
-from psfbank.model import Calibration, Camera, DistortionMap, Illumination, NoiseModel, PsfGrid, Setting, ZernikeField
+from psfbank.model import (
+    Calibration,
+    Camera,
+    DistortionMap,
+    Illumination,
+    Imaging,
+    NoiseModel,
+    PsfGrid,
+    Setting,
+    ZernikeField,
+)
 
 # a busy machine must not fail a property
 settings.register_profile("psfbank", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -108,6 +119,19 @@ def small_bank() -> PsfBank:
         provenance={"command": "synthetic", "seed": 0, "inputs": [{"name": "a.tif", "sha256": "0" * 64}]},
     )
     return PsfBank(camera, (calibration,))
+
+
+@pytest.fixture(scope="session")
+def rendered_bank(small_bank: PsfBank) -> PsfBank:
+    """The small bank with a wavefront that PSFs can be rendered from; its kernels hold more than that."""
+    cal = small_bank.at()
+    assert cal.wavefront is not None
+    off_x, off_y = np.meshgrid((X_PX - CENTRE_PX[0]) / 64, (Y_PX - CENTRE_PX[1]) / 64)
+    clip = np.broadcast_to(np.stack([0.2 * off_x, 0.2 * off_y, np.full_like(off_x, 1.1)], axis=-1), (3, 4, 5, 3))
+    wavelengths = np.array([[600.0, 620.0], [525.0, 545.0], [455.0, 475.0]])
+    imaging = Imaging(wavelengths, np.ones((3, 2)), [0.30, 0.28, 0.26], clip, 1.4)
+    wavefront = replace(cal.wavefront, imaging=imaging)
+    return PsfBank(small_bank.camera, (replace(cal, wavefront=wavefront),))
 
 
 @pytest.fixture

@@ -6,7 +6,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from psfbank.field import bracket, kernel_at, resample_kernel, source_kernels, spline_surface_at
+from psfbank.field import (
+    bracket,
+    cardinal_spline,
+    corner_weights,
+    kernel_at,
+    resample_kernel,
+    source_kernels,
+    spline_surface_at,
+)
 
 
 def gaussian(size: int, oversample: int, sigma_px: float, x_px: float = 0.0) -> npt.NDArray[np.float64]:
@@ -21,6 +29,28 @@ def test_a_place_lies_between_its_nodes(at: float) -> None:
     low, high, fraction = bracket(nodes, at)
 
     assert (1 - fraction) * nodes[low] + fraction * nodes[high] == pytest.approx(np.clip(at, 0, 180))
+
+
+@given(st.floats(-10, 30, allow_nan=False), st.floats(-10, 20, allow_nan=False))
+def test_corners_reproduce_a_bilinear_surface(x_px: float, y_px: float) -> None:
+    x, y = np.array([0.0, 7.0, 20.0]), np.array([0.0, 8.0])
+    corners = corner_weights(x, y, x_px, y_px)
+    inside_x, inside_y = np.clip(x_px, 0, 20), np.clip(y_px, 0, 8)
+
+    assert sum(weight for _, _, weight in corners) == pytest.approx(1.0)
+    assert sum(w * (3 * x[i] - 2 * y[j]) for j, i, w in corners) == pytest.approx(3 * inside_x - 2 * inside_y, abs=1e-9)
+    assert all(weight > 0 for _, _, weight in corners)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 4, 7])
+def test_a_spline_through_nodes_reproduces_the_polynomials_that_they_carry(count: int) -> None:
+    nodes = np.linspace(-2.0, 5.0, count)
+    weights = cardinal_spline(nodes)(1.3 if count > 1 else nodes[0])
+
+    for degree in range(min(3, count - 1) + 1):
+        expected = (1.3 if count > 1 else nodes[0]) ** degree
+        assert weights @ nodes**degree == pytest.approx(expected, abs=1e-9)
+    np.testing.assert_allclose(cardinal_spline(nodes)(nodes[-1]), np.eye(count)[-1], atol=1e-12)
 
 
 def test_a_kernel_between_nodes_is_their_bilinear_mean_and_at_a_node_that_node() -> None:

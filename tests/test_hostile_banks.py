@@ -29,13 +29,14 @@ from psfbank.store import guard
 SETTING = "/settings/000"
 PSF = f"{SETTING}/psf"
 KERNELS = f"{PSF}/kernels"
+IMAGING = f"{SETTING}/zernike/imaging"
 SOUND = {"compression": "gzip", "shuffle": True, "fletcher32": True}
 
 
 @pytest.fixture
-def bank_file(small_bank: PsfBank, tmp_path: Path) -> Path:
+def bank_file(rendered_bank: PsfBank, tmp_path: Path) -> Path:
     path = tmp_path / "bank.h5"
-    small_bank.save(path)
+    rendered_bank.save(path)
     return path
 
 
@@ -527,6 +528,44 @@ def other_content(file: Any) -> None:
     file[PSF].attrs.create("content", b"optics", dtype=h5py.string_dtype("utf-8", 6))
 
 
+def change_imaging(file: Any, name: str, value: float) -> None:
+    values = file[f"{IMAGING}/{name}"][()]
+    values.flat[0] = value
+    file[f"{IMAGING}/{name}"][...] = values
+
+
+def wavelength_zero(file: Any) -> None:
+    change_imaging(file, "wavelengths", 0.0)
+
+
+def wavelength_far_too_short(file: Any) -> None:
+    change_imaging(file, "wavelengths", 1e-6)
+
+
+def weights_negative(file: Any) -> None:
+    change_imaging(file, "weights", -1.0)
+
+
+def diffusion_nan(file: Any) -> None:
+    change_imaging(file, "diffusion", np.nan)
+
+
+def stop_shut(file: Any) -> None:
+    change_imaging(file, "clip", 9.0)
+
+
+def no_clip(file: Any) -> None:
+    del file[f"{IMAGING}/clip"]
+
+
+def no_pitch(file: Any) -> None:
+    del file[IMAGING].attrs["pitch_um"]
+
+
+def term_of_endless_degree(file: Any) -> None:
+    file[f"{SETTING}/zernike/nm"][0] = (2**30, 0)
+
+
 FORGED = [
     (nan_edit, CorruptBankError, "not finite"),
     (negative_edit, CorruptBankError, "must not be negative"),
@@ -549,6 +588,14 @@ FORGED = [
     (no_iso, CorruptBankError, "iso is missing"),
     (provenance_with_nan, CorruptBankError, "not valid JSON"),
     (other_content, UnsupportedSchemaError, "optics"),
+    (wavelength_zero, CorruptBankError, "must be positive"),
+    (wavelength_far_too_short, CorruptBankError, "samples across the pupil"),
+    (weights_negative, CorruptBankError, "must not be negative"),
+    (diffusion_nan, CorruptBankError, "not finite"),
+    (stop_shut, CorruptBankError, "open"),
+    (no_clip, CorruptBankError, "missing"),
+    (no_pitch, CorruptBankError, "pitch_um is missing"),
+    (term_of_endless_degree, CorruptBankError, "Zernike terms"),
 ]
 
 
@@ -587,6 +634,36 @@ def test_what_a_later_minor_version_adds_is_ignored(bank_file: Path) -> None:
     edit(bank_file, extend)
     assert fingerprint(bank_file) == before
     assert any(d.path.endswith("edges/mtf") for d in store.verify(bank_file).datasets)
+
+
+def test_a_file_of_the_first_version_has_no_imaging(small_bank: PsfBank, tmp_path: Path) -> None:
+    path = tmp_path / "old.h5"
+    small_bank.save(path)
+    before = fingerprint(path)
+
+    def age(file: Any) -> None:
+        assert IMAGING not in file
+        file.attrs.create("schema_version", b"1.0", dtype=h5py.string_dtype("utf-8", 3))
+
+    edit(path, age, sign=True)
+    assert store.verify(path).schema_version == "1.0"
+    cal = PsfBank.open(path).at()
+    assert cal.wavefront is not None
+    assert cal.wavefront.imaging is None
+    np.testing.assert_array_equal(cal.psf(51.0, 40.0), small_bank.at().psf(51.0, 40.0))
+    PsfBank.open(path).save(path)
+    assert fingerprint(path) == before
+
+
+def test_imaging_outside_the_manifest_is_not_read(bank_file: Path) -> None:
+    """As a reader of the first version sees a file of this one: rows that it does not know are left alone."""
+
+    def forget(file: Any) -> None:
+        names = list(json.loads(file["manifest"][()].tobytes()))
+        write_manifest(file, [name for name in names if not name.startswith(IMAGING)])
+
+    edit(bank_file, forget)
+    assert PsfBank.open(bank_file).at().wavefront.imaging is None  # type: ignore[union-attr]
 
 
 def test_objects_outside_the_manifest_are_never_touched(bank_file: Path) -> None:

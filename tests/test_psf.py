@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 import pytest
+from scipy.ndimage import fourier_shift
 
 from calib.fieldmodel import Layout, field_polynomials, local_map
 from calib.pointmodel import Optics, PointModel, Samples
@@ -21,9 +22,10 @@ from calib.psf import (
     shape_at,
     tile_nodes,
 )
-from calib.wavefront.joint import PUPIL_SAMPLES, WavefrontFit
+from calib.wavefront.joint import PUPIL_SAMPLES, WavefrontFit, field_position
 from psfbank.flags import Flag
 from psfbank.model import Points
+from psfbank.render import FieldRenderer
 from psfbank.zernike import centroid_px, effective_psf, noll_terms
 
 SIZE_PX = (120, 160)
@@ -63,6 +65,7 @@ def fit_of(
         xy_px,
         np.full(count, 0.01),
         np.ones(count, dtype=bool),
+        np.zeros(count, dtype=bool),
         np.ones(count),
     )
 
@@ -148,7 +151,7 @@ def test_centroids_of_images_are_position_lateral_colour_and_displacement() -> N
     lateral = np.zeros((2, 2, LAYOUT.shared))
     lateral[0, 0, 1], lateral[1, 1, 2], lateral[1, 0, 0] = 0.8, -0.6, 0.2
     fit = skewed_field(lights, lateral=lateral.ravel())
-    at = fit.field(lights)
+    at = field_position(lights, SIZE_PX)
     moved = {
         0: np.stack([0.8 * at[:, 0], 0 * at[:, 1]], 1),
         1: 0 * at,
@@ -257,8 +260,9 @@ def test_the_grid_holds_the_field_its_errors_and_its_support() -> None:
 
     nodes = np.stack(np.meshgrid(x_px, y_px), -1).reshape(-1, 2)
     wave = fit.vector[LAYOUT.slices()["wave"]].reshape(LAYOUT.terms, -1)
-    np.testing.assert_allclose(field.coefficients_nm[1].reshape(9, -1), field_polynomials(fit.field(nodes), 1) @ wave.T)
-    spread = local_map(LAYOUT, 1, fit.field(nodes))[:, : LAYOUT.terms]
+    expected = field_polynomials(field_position(nodes, SIZE_PX), 1) @ wave.T
+    np.testing.assert_allclose(field.coefficients_nm[1].reshape(9, -1), expected)
+    spread = local_map(LAYOUT, 1, field_position(nodes, SIZE_PX))[:, : LAYOUT.terms]
     np.testing.assert_allclose(field.stderr_nm[1].reshape(9, -1), 1e-2 * np.linalg.norm(spread, axis=2))
     np.testing.assert_allclose(field.wavelength_nm, [610, 540, 465])
     assert field.f_number == pytest.approx(2.04)
@@ -277,3 +281,39 @@ def test_a_kernel_of_the_grid_points_where_the_light_goes() -> None:
     skew = grid.kernels.sum(-2, dtype=np.float64) @ at**3
     assert (skew[:, :, -1] > 0).all()
     assert (skew[:, :, 0] < 0).all()
+
+
+def test_the_wavefront_renders_the_kernels_of_the_grid() -> None:
+    """Scale of diffraction, its differences between channels, diffusion and the second stop travel with the field."""
+    fit = skewed_field(
+        scale=np.array([1.04, -0.02, 0.03]),
+        diffusion=np.array([0.25, 0.28, 0.32]),
+        clip=np.array([0.25, 0.02, -0.03, 1.0]),
+    )
+    x_px, y_px = tile_nodes(SIZE_PX, 60.0)
+    grid, field = render_grid(fit, points_at(CENTRE_PX), ("R", "G", "B"), x_px, y_px)
+    imaging = field.imaging
+    assert imaging is not None
+    renderer = FieldRenderer.of(x_px, y_px, grid.kernels, OVERSAMPLE, field, imaging)
+    for c, j, i in ((0, 0, 0), (1, 1, 2), (2, 2, 3), (2, 0, 1)):
+        kernel = grid.kernels[c, j, i].astype(np.float64)
+        rendered = renderer.wavefront_kernel(c, x_px[i], y_px[j])
+        assert np.linalg.norm(rendered - kernel) < 1e-5 * np.linalg.norm(kernel)
+        wide = effective_psf(
+            field.coefficients_nm[c, j, i],
+            field.nm,
+            wavelengths_nm=imaging.wavelengths_nm[c],
+            weights=imaging.weights[c],
+            f_number=field.f_number,
+            pitch_um=imaging.pitch_um,
+            half_px=fit.half_px + 3,
+            oversample=OVERSAMPLE,
+            diffusion_px=imaging.diffusion_px[c],
+            clip=tuple(imaging.clip[c, j, i]),
+            samples=PUPIL_SAMPLES,
+        )
+        displacement = render_kernels(fit, c, np.array([[x_px[i], y_px[j]]]), OVERSAMPLE)[1][0]
+        moved = np.fft.ifft2(fourier_shift(np.fft.fft2(wide), -displacement[::-1] * OVERSAMPLE)).real
+        cut = moved[3 * OVERSAMPLE : -3 * OVERSAMPLE, 3 * OVERSAMPLE : -3 * OVERSAMPLE]
+        assert np.linalg.norm(cut / cut.sum() - kernel) < 2e-3 * np.linalg.norm(kernel)
+    np.testing.assert_allclose(field.wavelength_nm, [610 * 1.02 / 1.04, 540, 465 * 1.07 / 1.04])

@@ -71,6 +71,30 @@ def test_each_part_may_stand_alone(small_bank: PsfBank, part: schema.Part) -> No
     assert [p.field for p in schema.PARTS if getattr(again, p.field) is not None] == [part.field]
 
 
+def test_a_group_inside_a_part_survives(rendered_bank: PsfBank) -> None:
+    content = schema.flatten(rendered_bank.camera, rendered_bank.calibrations)
+    assert {"/settings/000/zernike", "/settings/000/zernike/imaging"} <= set(content.attributes)
+    _, (again,) = schema.rebuild(content)
+    np.testing.assert_equal(schema.flatten(rendered_bank.camera, [again]).arrays, content.arrays)
+    assert again.wavefront is not None
+    assert again.wavefront.imaging is not None
+    np.testing.assert_array_equal(again.wavefront.imaging.wavelengths_nm[2], [455.0, 475.0])
+
+
+@pytest.mark.parametrize(
+    ("path", "group", "name"),
+    [
+        ("psf/kernels", "psf", "kernels"),
+        ("zernike/imaging/clip", "zernike/imaging", "clip"),
+        ("zernike/imaging@pitch_um", "zernike/imaging", "pitch_um"),
+        ("@iso", "", "iso"),
+    ],
+)
+def test_the_group_of_a_row(path: str, group: str, name: str) -> None:
+    row = next(row for row in schema.TABLE if row.path == path)
+    assert (row.group, row.name) == (group, name)
+
+
 def test_different_grids_are_refused(small_bank: PsfBank) -> None:
     light = small_bank.at().illumination
     assert light is not None

@@ -45,6 +45,17 @@ def test_round_trip(small_bank: PsfBank, tmp_path: Path) -> None:
     assert not again.at().noise.gain_dn_per_e.flags.writeable  # type: ignore[union-attr]
 
 
+def test_round_trip_of_what_rendering_needs(rendered_bank: PsfBank, tmp_path: Path) -> None:
+    rendered_bank.save(tmp_path / "a.h5")
+    assert_same(rendered_bank, PsfBank.open(tmp_path / "a.h5"))
+    with h5py.File(tmp_path / "a.h5") as file:
+        group = file["settings/000/zernike/imaging"]
+        assert set(group) == {"wavelengths", "weights", "diffusion", "clip"}
+        assert group.attrs["pitch_um"] == 1.4
+        assert group["wavelengths"].attrs["units"] == b"nm"
+        np.testing.assert_array_equal(group["diffusion"][()], [0.30, 0.28, 0.26])
+
+
 def test_round_trip_of_the_unknown(tmp_path: Path) -> None:
     # no part at all, empty texts, NaN everywhere
     camera = Camera("", "", (3, 5), "mono")
