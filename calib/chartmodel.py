@@ -22,7 +22,7 @@ MARGIN_PX = 2  # drawn beyond what the optical image reaches: half a pixel, diff
 
 def drawn_half(window_px: int, fine_px: FloatArray) -> int:
     """Half width, in steps of the fine grid, of the drawing that data `window_px` off its middle depend on."""
-    oversample = round(1.0 / (fine_px[1] - fine_px[0]))
+    oversample = round(1.0 / float(fine_px[1] - fine_px[0]))
     return (window_px + MARGIN_PX) * oversample + len(fine_px) // 2
 
 

@@ -141,14 +141,14 @@ def observe(
     variance = pixel_variance(view.capture, camera, noise)
     if pixels.ndim == 3:
         pixels, variance = pixels[..., channel], variance[..., channel]
-        sites = np.full(pixels.shape, channel)
+        measured = np.ones(pixels.shape, dtype=bool)
     else:
-        sites = cfa_sites(camera.cfa, pixels.shape)
+        measured = np.equal(cfa_sites(camera.cfa, pixels.shape), channel)
     pad = WINDOW_PX + 1
     pixels = np.pad(pixels, pad)
-    weight = np.pad(np.where(sites == channel, 1.0 / variance, 0.0), pad)
+    weight = np.pad(np.where(measured, 1.0 / variance, 0.0), pad)
     corner = drawing.middle_px.astype(np.int64)[:, ::-1]
-    inside = ((corner > -2) & (corner < np.array(sites.shape) + 1)).all(1)
+    inside = ((corner > -2) & (corner < np.array(measured.shape) + 1)).all(1)
     corner = np.where(inside[:, None], corner, 0) + pad
     span = np.arange(-WINDOW_PX, WINDOW_PX + 1)
     at = corner[:, 0, None, None] + span[:, None], corner[:, 1, None, None] + span

@@ -113,16 +113,19 @@ class Images:
     """Images of one kind and channel: samples, field position (N, 2) in half diagonals, number of the source (N,).
 
     A source is a light, or a place on a chart: what has a position of its own, shared by its images in all channels.
+    `added_nm` (N, J) is added to the coefficients that the global parameters give.
     """
 
     samples: Sampling
     field: FloatArray
     source: IntArray
     channel: int
+    added_nm: FloatArray | float = 0.0
 
     def take(self, which: npt.NDArray[np.int64]) -> Images:
         """Select images."""
-        return Images(self.samples.take(which), self.field[which], self.source[which], self.channel)
+        added = self.added_nm if isinstance(self.added_nm, float) else self.added_nm[which]
+        return Images(self.samples.take(which), self.field[which], self.source[which], self.channel, added)
 
 
 def closed_form(images: FloatArray, samples: Sampling) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:

@@ -25,7 +25,7 @@ from calib.fieldmodel import (
     to_shape,
 )
 from calib.pointmodel import PointModel, Shape
-from psfbank.arrays import BoolArray, FloatArray
+from psfbank.arrays import BoolArray, FloatArray, IntArray
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -83,6 +83,8 @@ def shapes(problem: Problem, number: int, at: Parameters, part: slice = slice(No
     """Work out what shapes images of `problem.images[number]` at the given parameters."""
     images = problem.images[number]
     mapped = local_map(problem.layout, images.channel, images.field[part]) @ at.vector
+    added_nm = images.added_nm
+    mapped[:, : problem.layout.terms] += added_nm if isinstance(added_nm, float) else added_nm[part]
     return to_shape(problem.layout, mapped, at.xy_px[images.source[part]])
 
 
@@ -154,6 +156,46 @@ def assemble(problem: Problem, at: Parameters, executor: Executor | None = None)
     own += np.eye(2) / POSITION_SIGMA_PX**2
     own_push += (problem.detected_px - at.xy_px) / POSITION_SIGMA_PX**2
     return Normal(total, push, coupling, own, own_push, cost + _prior_cost(problem, at, used))
+
+
+def local_equations(
+    problem: Problem, at: Parameters, executor: Executor | None = None
+) -> Iterator[tuple[IntArray, FloatArray, FloatArray]]:
+    """Yield sources (B,), normal matrices (B, L, L) and gradients (B, L) of images by their L = J + 7 parameters."""
+
+    def local(number: int, part: slice) -> tuple[IntArray, FloatArray, FloatArray]:
+        images = problem.images[number]
+        model, samples = problem.models[images.channel], images.samples.take(part)
+        matrix, gradient, _ = normal_equations(model, shapes(problem, number, at, part), samples)
+        return images.source[part], matrix, gradient
+
+    jobs = [(k, part) for k, images in enumerate(problem.images) for part in _chunks(len(images.source))]
+    return _run(executor, local, jobs)
+
+
+def refine_positions(
+    problem: Problem, at: Parameters, executor: Executor | None = None, rounds: int = 3
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Positions (S, 2) of the problem's lights with everything else held, and sigma (S,) of a coordinate, pixels."""
+    moves = slice(problem.layout.terms, problem.layout.terms + 2)
+    used = problem.lights()
+    matrix = np.zeros((0, 2, 2))
+    for _ in range(rounds):  # of Gauss and Newton's method
+        matrix = np.broadcast_to(np.eye(2) / POSITION_SIGMA_PX**2, (*at.xy_px.shape, 2)).copy()
+        gradient = (problem.detected_px - at.xy_px) / POSITION_SIGMA_PX**2
+        for source, one, push in local_equations(problem, at, executor):
+            np.add.at(matrix, source, one[:, moves, moves])
+            np.add.at(gradient, source, push[:, moves])
+        step = np.linalg.solve(matrix, gradient[..., None])[..., 0]
+        moved = np.array(at.xy_px)
+        moved[used] += step[used]
+        at = replace(at, xy_px=moved)
+    return np.asarray(at.xy_px), position_sigma(matrix)
+
+
+def position_sigma(matrix: FloatArray) -> npt.NDArray[np.float64]:
+    """Sigma (S,) of a coordinate, px, of positions with normal matrices (S, 2, 2)."""
+    return np.asarray(np.sqrt(np.trace(np.linalg.inv(matrix), axis1=1, axis2=2) / 2))
 
 
 def solve_step(normal: Normal, damping: float) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:

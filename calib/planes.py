@@ -98,11 +98,11 @@ def stack_padded(rows: Sequence[FloatArray]) -> FloatArray:
 def point_views(points: PointSet, fit: WavefrontFit, channels: tuple[str, ...]) -> PlaneViews:
     """Arrange point grids as views, each point at its image's centroid in each channel; the grids are taken as flat."""
     view = np.repeat(np.arange(len(points.views)), [len(v.xy_px) for v in points.views])
-    corners = {}
+    corners, sound = {}, fit.sound
     for c, channel in enumerate(channels):
         centroid = image_centroids(fit, c)
         parts = [
-            Corners((v.index * (e.pitch_mm or 1.0))[None], centroid[None, view == k], fit.used[None, view == k])
+            Corners((v.index * (e.pitch_mm or 1.0))[None], centroid[None, view == k], sound[None, view == k])
             for k, (v, e) in enumerate(zip(points.views, points.entries, strict=True))
         ]
         corners[channel] = geometry.join(parts)

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.spatial import cKDTree
 
-from calib.fieldmodel import local_map, to_shape
+from calib.fieldmodel import to_shape
 from calib.fieldsolver import CHUNK
 from calib.pointmodel import PointModel, Samples, Shape
 from calib.wavefront.joint import PUPIL_SAMPLES, WavefrontFit
@@ -36,7 +36,7 @@ def _lattice(count: int, half_px: int, oversample: int) -> Samples:
 
 def shape_at(fit: WavefrontFit, channel: int, xy_px: FloatArray) -> Shape:
     """Work out what shapes the images of points at places (N, 2), px; the images lie about zero."""
-    mapped = local_map(fit.layout, channel, fit.field(xy_px)) @ fit.vector
+    mapped = fit.local(channel, xy_px)
     mapped[:, fit.layout.terms : fit.layout.terms + 2] = 0.0
     return to_shape(fit.layout, mapped, np.zeros((len(xy_px), 2)))
 
@@ -94,9 +94,8 @@ def relative_sigma(fit: WavefrontFit, channel: int, xy_px: FloatArray) -> npt.ND
     at = _lattice(len(xy_px), fit.half_px, 1)
     centred = replace(shape_at(fit, channel, xy_px), xy_px=-render_kernels(fit, channel, xy_px, 1)[1])
     image, derivative = model.jacobian(centred, at)
-    local = local_map(fit.layout, channel, fit.field(xy_px))
-    spread = local @ fit.covariance @ np.swapaxes(local, 1, 2)
-    columns = derivative[:, 0].reshape(*local.shape[:2], -1).astype(np.float64)
+    spread = fit.spread(channel, xy_px)
+    columns = derivative[:, 0].reshape(*spread.shape[:2], -1).astype(np.float64)
     flat = image.reshape(len(xy_px), 1, -1).astype(np.float64)
     kernel = flat / flat.sum(2, keepdims=True)
     columns = (columns - kernel * columns.sum(2, keepdims=True)) / flat.sum(2, keepdims=True)
@@ -142,8 +141,7 @@ def render_grid(
         shape = shape_at(fit, c, nodes)
         shapes.append(shape)
         coefficients.append(shape.scale / scale * shape.coefficients_nm.reshape(*tiles, -1))
-        local = local_map(fit.layout, c, fit.field(nodes))[:, : fit.layout.terms]
-        variance = np.einsum("njg,gh,njh->nj", local, fit.covariance, local)
+        variance = np.diagonal(fit.spread(c, nodes), axis1=1, axis2=2)[:, : fit.layout.terms]
         stderr.append(shape.scale / scale * np.sqrt(np.maximum(variance, 0.0)).reshape(*tiles, -1))
     counts = count_support(fit, points, x_px, y_px)
     flags = np.where(counts < LEAST_OBSERVATIONS, int(Flag.FILLED), 0)
@@ -184,6 +182,6 @@ def image_centroids(fit: WavefrontFit, channel: int) -> npt.NDArray[np.float64]:
     lateral = slice(fit.layout.terms, fit.layout.terms + 2)
     centroids = []
     for xy_px in np.array_split(fit.xy_px, -(-len(fit.xy_px) // CHUNK)):
-        mapped = local_map(fit.layout, channel, fit.field(xy_px)) @ fit.vector
-        centroids.append(xy_px + mapped[:, lateral] + render_kernels(fit, channel, xy_px, 1)[1])
+        moved = xy_px + fit.local(channel, xy_px)[:, lateral]
+        centroids.append(moved + render_kernels(fit, channel, xy_px, 1)[1])
     return np.concatenate(centroids)

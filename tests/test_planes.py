@@ -175,7 +175,9 @@ def grids(turns: tuple[tuple[float, ...], ...]) -> tuple[PointSet, WavefrontFit]
     count = len(xy_px)
     used = np.arange(count) % 10 != 3
     sigma = np.linspace(0.01, 0.02, count)
-    fit = WavefrontFit(LAYOUT, optics, SIZE_PX, 8, vector, np.eye(len(vector)), xy_px, sigma, used, np.ones(count))
+    unseen = np.zeros(count, dtype=bool)
+    eye, chi2 = np.eye(len(vector)), np.ones(count)
+    fit = WavefrontFit(LAYOUT, optics, SIZE_PX, 8, vector, eye, xy_px, sigma, used, unseen, chi2)
     images = Points(
         xy_px, np.ones(count), np.zeros((count, 3, 3)), np.ones((count, 3, 3)), np.zeros((count, 2)),
         np.arange(count), np.zeros(count), np.zeros(count),

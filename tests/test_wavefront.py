@@ -256,12 +256,21 @@ def test_thinning_takes_lights_from_everywhere(known: Known) -> None:
 
 def test_outliers_are_the_worst_and_few() -> None:
     rng = np.random.default_rng(0)
-    chi2 = rng.normal(1.0, 0.05, 200)
-    chi2[[3, 50]] = 4.0, 9.0
+    chi2 = rng.normal(1.0, 0.05, 400)
+    grid = np.stack(np.meshgrid(np.arange(20.0), np.arange(20.0)), -1).reshape(-1, 2)
+    chi2[[103, 250]] = 4.0, 9.0
     chi2[10] = np.nan
-    assert np.flatnonzero(outliers(chi2)).tolist() == [3, 50]
-    chi2[20:40] = 5.0 + np.arange(20)
-    bad = np.flatnonzero(outliers(chi2))
-    assert len(bad) <= MOST_REJECTED * 200
-    assert chi2[bad].min() >= np.sort(chi2[np.isfinite(chi2)])[-3]
-    assert not outliers(rng.normal(1.0, 0.05, 200)).any()
+    assert np.flatnonzero(outliers(chi2, grid)).tolist() == [103, 250]
+    chi2[::30] = 5.0 + np.arange(14)
+    bad = np.flatnonzero(outliers(chi2, grid))
+    assert len(bad) <= MOST_REJECTED * 400
+    assert chi2[bad].min() >= np.sort(chi2[np.isfinite(chi2)])[-4]
+    assert not outliers(rng.normal(1.0, 0.05, 400), grid).any()
+
+
+def test_a_place_that_fits_badly_is_not_a_crowd_of_outliers() -> None:
+    rng = np.random.default_rng(0)
+    grid = np.stack(np.meshgrid(np.arange(20.0), np.arange(20.0)), -1).reshape(-1, 2)
+    chi2 = rng.normal(1.0, 0.05, 400) + 3.0 * np.exp(-np.sum((grid - 8.0) ** 2, 1) / 2 / 3.0**2)
+    chi2[4] = 3.0
+    assert np.flatnonzero(outliers(chi2, grid)).tolist() == [4]

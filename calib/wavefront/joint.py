@@ -10,15 +10,26 @@ from __future__ import annotations
 
 import logging
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
+from scipy.spatial import cKDTree
 
-from calib.fieldmodel import Images, Layout
-from calib.fieldsolver import Parameters, Problem, assemble, covariance, image_costs, minimise
+from calib.fieldmodel import Images, Layout, local_map
+from calib.fieldsolver import (
+    Parameters,
+    Problem,
+    assemble,
+    covariance,
+    image_costs,
+    minimise,
+    position_sigma,
+    refine_positions,
+)
 from calib.pointmodel import Optics, PointModel, to_samples
 from calib.progress import Report, silent
+from calib.wavefront.remainder import Remainder, fit_remainder
 from psfbank.arrays import BoolArray, FloatArray
 from psfbank.errors import FitFailed
 from psfbank.flags import Flag
@@ -33,7 +44,9 @@ START_LIGHTS, CLIP_LIGHTS = 48, 120  # enough to choose between starts
 COARSE, FINE = 1e-3, 2e-5  # relative gain below which a stage, and the whole fit, is done
 LEAST_LIGHTS = 30
 OUTLIER_SIGMA = 6.0
-MOST_REJECTED = 0.02  # of the lights, a round
+MOST_REJECTED = 0.01  # of the lights, a round
+REJECTIONS = 3  # rounds
+NEIGHBOURS = 9
 PUPIL_SAMPLES = 41
 
 
@@ -42,8 +55,8 @@ class WavefrontFit:
     """A fitted field: parameters with their covariance, and what became of every light.
 
     `vector` (G,) and `covariance` (G, G) follow `layout`; `xy_px` (S, 2) are the lights' geometric positions (the
-    reference channel's, before the PSF's own displacement) with `sigma_px` (S,) of a coordinate; `used` (S,); `chi2`
-    (S,) per sample.
+    reference channel's, before the PSF's own displacement) with `sigma_px` (S,) of a coordinate; `used` (S,) and
+    `reserved` (S,), which the fit never saw; `chi2` (S,) per sample. `remainder` is added to the smooth field.
     """
 
     layout: Layout
@@ -55,11 +68,29 @@ class WavefrontFit:
     xy_px: FloatArray
     sigma_px: FloatArray
     used: BoolArray
+    reserved: BoolArray
     chi2: FloatArray
+    remainder: Remainder | None = None
 
-    def field(self, xy_px: FloatArray) -> npt.NDArray[np.float64]:
-        """Field position (N, 2) in half diagonals from the image's centre."""
-        return field_position(xy_px, self.size_px)
+    @property
+    def sound(self) -> BoolArray:
+        """Lights (S,) whose images the model explains: used, or reserved and no outliers."""
+        return self.used | (self.reserved & ~outliers(self.chi2, self.xy_px))
+
+    def local(self, channel: int, xy_px: FloatArray) -> npt.NDArray[np.float64]:
+        """Work out what shapes images at places (N, 2), px: (N, J + 7), terms, then `calib.pointmodel.EXTRAS`."""
+        mapped = local_map(self.layout, channel, field_position(xy_px, self.size_px)) @ self.vector
+        if self.remainder is not None:
+            mapped[:, : self.layout.terms] += self.remainder.at(xy_px)
+        return np.asarray(mapped)
+
+    def spread(self, channel: int, xy_px: FloatArray) -> npt.NDArray[np.float64]:
+        """Covariance (N, J + 7, J + 7) of `local`."""
+        to_local = local_map(self.layout, channel, field_position(xy_px, self.size_px))
+        spread = to_local @ self.covariance @ np.swapaxes(to_local, 1, 2)
+        if self.remainder is not None:
+            spread[:, : self.layout.terms, : self.layout.terms] += self.remainder.spread(xy_px)
+        return np.asarray(spread)
 
 
 def field_position(xy_px: FloatArray, size_px: tuple[int, int]) -> npt.NDArray[np.float64]:
@@ -144,12 +175,27 @@ def light_chi2(problem: Problem, at: Parameters, executor: Executor | None) -> n
     return np.divide(loss, samples, out=np.full_like(loss, np.nan), where=samples > 0)
 
 
-def outliers(chi2: FloatArray) -> BoolArray:
-    """Lights (S,) whose chi2 stands out, at most `MOST_REJECTED` of them, the worst first."""
-    known = chi2[np.isfinite(chi2)]
-    limit = np.median(known) + OUTLIER_SIGMA * 1.4826 * np.median(np.abs(known - np.median(known)))
-    most = np.sort(known)[-max(1, int(MOST_REJECTED * len(known)))]
-    return np.asarray((chi2 > limit) & (chi2 >= most), dtype=np.bool_)
+def outliers(chi2: FloatArray, xy_px: FloatArray) -> BoolArray:
+    """Lights (S,) whose chi2 stands out from those around them, at most `MOST_REJECTED` of them, the worst first.
+
+    A place where every light fits badly speaks of the lens, not of the lights.
+    """
+    known = np.flatnonzero(np.isfinite(chi2))
+    out = np.zeros(len(chi2), dtype=np.bool_)
+    near = cKDTree(xy_px[known]).query(xy_px[known], k=min(NEIGHBOURS, len(known)))[1]
+    excess = chi2[known] - np.median(chi2[known][near], axis=1)
+    limit = OUTLIER_SIGMA * 1.4826 * np.median(np.abs(chi2[known] - np.median(chi2[known])))
+    worst = known[np.argsort(-excess)][: max(1, int(MOST_REJECTED * len(known)))]
+    out[known[excess > limit]] = True
+    return out & np.isin(np.arange(len(chi2)), worst)
+
+
+def with_remainder(problem: Problem, at: Parameters, remainder: Remainder | None) -> Problem:
+    """Return the problem whose images carry the remainder at their lights."""
+    if remainder is None:
+        return problem
+    images = (replace(i, added_nm=remainder.at(at.xy_px[i.source])) for i in problem.images)
+    return replace(problem, images=tuple(images))
 
 
 def fit_wavefront(
@@ -206,41 +252,63 @@ def fit_posed(
     size_px: tuple[int, int],
     half_px: int,
     *,
+    reserved: BoolArray | None = None,
     executor: Executor | None = None,
     report: Report = silent,
 ) -> WavefrontFit:
     """Fit a problem that is posed, from the centre outwards; see `fit_wavefront`."""
+    sources = np.arange(len(problem.detected_px))
+    reserved = np.zeros(len(sources), dtype=np.bool_) if reserved is None else reserved
+    everything, problem = problem, problem.of_lights(sources[~reserved])
     if len(problem.lights()) < LEAST_LIGHTS:
         raise FitFailed(
             f"{len(problem.lights())} point images without saturation, {LEAST_LIGHTS} are needed",
             remedy="Shoot more LED frames, or expose them less",
         )
-    radii = np.sort(np.hypot(*field_position(problem.detected_px, size_px).T))
+    steps = len(RINGS) + REJECTIONS + 2
+    at = _grow(problem, size_px, steps, executor, report)
+    remainder: Remainder | None = None
+    used = np.isin(sources, problem.lights())
+    for done in range(REJECTIONS + 1):
+        report("wavefront", len(RINGS) + 1 + done, steps)
+        part = with_remainder(problem.of_lights(sources[used]), at, remainder)
+        if done:
+            at, _ = minimise(part, at, executor=executor, tolerance=FINE)
+        remainder = fit_remainder(part, at, size_px, remainder, executor)
+        part = with_remainder(part, at, remainder)
+        bad = outliers(np.where(used, light_chi2(part, at, executor), np.nan), at.xy_px)
+        if done == REJECTIONS or not (bad.any() or (remainder and not done)):
+            break
+        log.info("rejected %d point images by their chi2", int(bad.sum()))
+        used = used & ~bad
+    final = with_remainder(problem.of_lights(sources[used]), at, remainder)
+    normal = assemble(final, at, executor)
+    aside = with_remainder(everything.of_lights(sources[~used]), at, remainder)
+    xy_px, sigma_px = refine_positions(aside, at, executor)
+    at = replace(at, xy_px=xy_px)
+    sigma_px = np.where(used, position_sigma(normal.light_matrix), sigma_px)
+    chi2 = light_chi2(with_remainder(everything, at, remainder), at, executor)
+    report("wavefront", steps, steps)
+    return WavefrontFit(
+        problem.layout, optics, size_px, half_px, at.vector, covariance(normal), at.xy_px, sigma_px, used, reserved,
+        chi2, remainder,
+    )  # fmt: skip
+
+
+def _grow(
+    problem: Problem, size_px: tuple[int, int], steps: int, executor: Executor | None, report: Report
+) -> Parameters:
+    """Fit the smooth field from the centre outwards."""
+    radii = np.sort(np.hypot(*field_position(problem.detected_px[problem.lights()], size_px).T))
     first = max(RINGS[0], float(radii[min(LEAST_LIGHTS, len(radii)) - 1]))
-    total = len(RINGS) + 3
-    report("wavefront", 0, total)
+    report("wavefront", 0, steps)
     at = start_at_centre(problem, first, executor)
     for done, radius in enumerate(RINGS, start=1):
-        report("wavefront", done, total)
+        report("wavefront", done, steps)
         if radius < first:
             continue
         ring = problem.within(max(radius, first))
         if done == len(RINGS) - 1:
             at = choose_clip(ring, at, executor)
         at, _ = minimise(ring, at, executor=executor, tolerance=COARSE if done < len(RINGS) else FINE)
-    used = np.isin(np.arange(len(problem.detected_px)), problem.lights())
-    for done in range(2):
-        report("wavefront", len(RINGS) + 1 + done, total)
-        bad = outliers(np.where(used, light_chi2(problem, at, executor), np.nan))
-        if not bad.any():
-            break
-        log.info("rejected %d point images by their chi2", int(bad.sum()))
-        used = used & ~bad
-        at, _ = minimise(problem.of_lights(np.flatnonzero(used)), at, executor=executor, tolerance=FINE)
-    chi2 = light_chi2(problem, at, executor)
-    normal = assemble(problem.of_lights(np.flatnonzero(used)), at, executor)
-    sigma_px = np.sqrt(np.trace(np.linalg.inv(normal.light_matrix), axis1=1, axis2=2) / 2)
-    report("wavefront", total, total)
-    return WavefrontFit(
-        problem.layout, optics, size_px, half_px, at.vector, covariance(normal), at.xy_px, sigma_px, used, chi2
-    )
+    return at
