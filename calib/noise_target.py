@@ -137,10 +137,10 @@ def _green(capture: Capture, camera: Camera) -> npt.NDArray[np.float32]:
 
 
 def _block_middles(target: NoiseTarget) -> npt.NDArray[np.float64]:
-    """Middles (N, 2) of blocks that tile the pattern, mm, the most central first."""
+    """Middles (N, 2) of blocks spread over the pattern, half a block apart or more, mm, the most central first."""
     axes = []
     for size_mm, cells in zip(target.size_mm, target.pattern.shape[::-1], strict=True):
-        count = int(np.clip(cells // BLOCK_CELLS, 3, MOST_BLOCKS))
+        count = int(np.clip(2 * cells // BLOCK_CELLS, 3, MOST_BLOCKS))
         margin = BLOCK_CELLS / 2 * target.cell_mm
         axes.append(np.linspace(margin, size_mm - margin, count))
     places = np.stack(np.meshgrid(*axes), axis=-1).reshape(-1, 2)
@@ -187,7 +187,7 @@ def _match(
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
     """Where blocks (N, 2), mm, lie near the places that are expected: (N, 2) px, and their correlation (N,).
 
-    A block is rendered through the local affine map, and slid over the picture; a parabola through the correlation's
+    A block is rendered through the map, and slid over the picture; a parabola through the correlation's
     peak gives the fraction of a pixel. A block that leaves the picture, or whose peak is at the search's border,
     has correlation zero.
     """
@@ -204,6 +204,8 @@ def _match(
         offsets = np.stack(np.meshgrid(*[np.arange(-half, half + 1)] * 2), axis=-1) + np.array([column, row]) - at
         back = np.linalg.inv(slope)
         on_target = place + offsets @ back.T
+        missed = expected(on_target.reshape(-1, 2)).reshape(offsets.shape) - at - offsets
+        on_target -= missed @ back.T  # one step of Newton's method: perspective bends a block by tenths of a pixel
         footprint = np.maximum(np.hypot(back[:, 0], back[:, 1]) * BLUR_PX, 1e-9)
         block = target.reflectance(on_target[..., 0], on_target[..., 1], np.broadcast_to(footprint, on_target.shape))
         window = grey[row - reach : row + reach + 1, column - reach : column + reach + 1]

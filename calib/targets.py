@@ -217,7 +217,8 @@ class NoiseTarget:
         (left, right), (top, bottom) = edges
 
         def integral(x: FloatArray, y: FloatArray) -> FloatArray:
-            return np.asarray(map_coordinates(table, [y, x], order=1, mode="nearest"))
+            at = np.array([y.ravel(), x.ravel()])
+            return np.asarray(map_coordinates(table, at, order=1, mode="nearest").reshape(x.shape))
 
         total = integral(right, bottom) - integral(left, bottom) - integral(right, top) + integral(left, top)
         return np.asarray(SURROUND + total / ((right - left) * (bottom - top)))

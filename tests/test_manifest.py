@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
@@ -28,7 +29,14 @@ black_level = 64
 white_level = 1023
 """
 FLAT = '[[capture]]\nkind = "flat"\nfiles = "flat/*.png"\n'
-VALUES = {"pitch_mm": 46.0, "columns": 13, "rows": 9, "square_mm": 30.0, "diameter_mm": 0.5}
+VALUES = {
+    "pitch_mm": 46.0, "columns": 13, "rows": 9, "square_mm": 30.0, "diameter_mm": 0.5, "cell_mm": 1.2,
+    "pattern": "pattern.png",
+}  # fmt: skip
+
+
+def write_pattern(file: Path) -> None:
+    cv2.imwrite(str(file), np.where(np.random.default_rng(0).random((30, 40)) < 0.5, 0, 255).astype(np.uint8))
 
 
 @pytest.fixture
@@ -37,6 +45,7 @@ def session(tmp_path: Path) -> Path:
     for i in (2, 0, 1):
         dn = np.random.default_rng(i).integers(100, 900, (24, 32)).astype(np.uint16)
         cv2.imwrite(str(tmp_path / "flat" / f"{i}.png"), dn)
+    write_pattern(tmp_path / "pattern.png")
     describe(tmp_path, CAMERA + FLAT)
     return tmp_path
 
@@ -95,15 +104,16 @@ def test_all_black_is_fine_for_a_dark_and_not_for_a_flat(session: Path) -> None:
 def test_every_kind_needs_its_geometry_and_no_other(session: Path, kind: str) -> None:
     needed, allowed = GEOMETRY[kind]
     row = FLAT.replace('"flat"', f'"{kind}"')
-    given = {key: f"{key} = {VALUES[key]}\n" for key in (*needed, *allowed)}
+    given = {key: f"{key} = {json.dumps(VALUES[key])}\n" for key in (*needed, *allowed)}
     (entry,) = load_plan(describe(session, CAMERA + row + "".join(given.values()))).entries
     assert entry.kind == kind
-    assert all(getattr(entry, key) == VALUES[key] for key in given)
+    expected = VALUES | {"pattern": session / "pattern.png"}
+    assert all(getattr(entry, key) == expected[key] for key in given)
     for key in needed:
         message = refusal(session, CAMERA + row + "".join(text for other, text in given.items() if other != key))
         assert f"capture[0].{key}: {kind} captures need it" in message
     for key in VALUES.keys() - given.keys():
-        text = CAMERA + row + f"{key} = {VALUES[key]}\n" + "".join(given.values())
+        text = CAMERA + row + f"{key} = {json.dumps(VALUES[key])}\n" + "".join(given.values())
         assert f"capture[0].{key}: {kind} captures have none" in refusal(session, text)
 
 
@@ -233,3 +243,38 @@ def test_real_sessions(folder: str, cfa: str, kinds: list[str]) -> None:
     assert [entry.kind for entry in plan.entries] == kinds
     first = plan.entries[0]
     assert plan.read(first, first.files[0]).pixels.shape[:2] == plan.camera.size_px
+
+
+NOISE = FLAT.replace('"flat"', '"noise_target"') + 'pattern = "pattern.png"\ncell_mm = 1.2\n'
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("other.png", ('there is no file "other.png"', "Check the name")),
+        ("../pattern.png", ("leaves the session directory", "Copy the pattern into it")),
+        ("/etc/hostname", ("leaves the session directory",)),
+        ("link.png", ("leaves the session directory",)),
+        ("flat", ('there is no file "flat"',)),
+        ("flat/0.png", ("levels of grey", "black and white, one pixel a cell")),
+        ("capture.toml", ('"capture.toml"', "of another format")),
+        ("small.png", ("8 x 8 cells", "Shoot a larger pattern")),
+        ("", ("at least 1 character", "pattern.png")),
+    ],
+)
+def test_a_pattern_is_a_black_and_white_picture_inside_the_session(
+    session: Path, name: str, words: tuple[str, ...]
+) -> None:
+    write_pattern(session.parent / "pattern.png")
+    (session / "link.png").symlink_to(session.parent / "pattern.png")
+    cv2.imwrite(str(session / "small.png"), (np.eye(8) * 255).astype(np.uint8))
+    message = refusal(session, CAMERA + NOISE.replace("pattern.png", name))
+    assert "capture[0].pattern" in message
+    for word in words:
+        assert word in message
+
+
+def test_a_pattern_may_lie_in_a_folder_of_the_session(session: Path) -> None:
+    write_pattern(session / "flat" / "pattern.png")
+    (entry,) = load_plan(describe(session, CAMERA + NOISE.replace("pattern.png", "flat/pattern.png"))).entries
+    assert entry.pattern == session / "flat" / "pattern.png"

@@ -48,6 +48,8 @@ pitch_mm = 46.0
 [[capture]]
 kind = "noise_target"
 files = "noise/*.png"
+pattern = "pattern.png"
+cell_mm = 1.2
 
 [[capture]]
 kind = "slanted_edge"
@@ -74,6 +76,8 @@ def session(tmp_path: Path) -> Path:
     ):
         write(tmp_path / f"{name}.png", rng.normal(level, 3, (24, 32)).round())
     write(tmp_path / "led" / "0.png", rng.normal(100, 30, (20, 32)).round())
+    pattern = np.where(rng.random((24, 24)) < 0.5, 0, 255).astype(np.uint8)
+    assert cv2.imwrite(str(tmp_path / "pattern.png"), pattern)
     torn = tmp_path / "flat" / "1.png"
     torn.write_bytes(torn.read_bytes()[:200])
     (tmp_path / "capture.toml").write_text(DESCRIPTION)
@@ -201,6 +205,7 @@ def test_provenance_repeats_the_plan(plan: Plan) -> None:
     assert flat["files"] == ["flat/0.png", "flat/1.png", "flat/2.png"]
     assert led["pitch_mm"] == 46.0
     assert "pitch_mm" not in flat
+    assert told["captures"][3]["pattern"] == "pattern.png"
 
 
 def test_another_focus_is_another_lens(plan: Plan, session: Path) -> None:

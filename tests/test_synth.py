@@ -15,11 +15,12 @@ from typer.testing import CliRunner
 
 from calib.commands import app
 from calib.manifest import Entry, Plan, load_plan
+from calib.noise_target import find
 from calib.synth import Lens, plane_of, point_patch, rays_of, render_chart, render_points, samples_from_means
 from calib.synth_camera import centred, phone_like
 from calib.synth_session import FLAT_LEVELS, KINDS, LED_PEAK, SHOTS, expose, shading_of, shots, write_session
-from calib.synth_views import BOARD, board_poses, view_pose
-from calib.targets import INK, WHITE, Chessboard, LedGrid
+from calib.synth_views import BOARD, NOISE_VIEWS, board_poses, noise_poses, noise_target, view_pose
+from calib.targets import INK, WHITE, Chessboard, LedGrid, read_pattern
 from psfbank.bank import PsfBank
 from psfbank.errors import MissingPartError
 from psfbank.model import Calibration, PsfGrid
@@ -240,12 +241,25 @@ def test_a_session_loads_as_a_plan(session, tiny):
     folder, files = session
     plan = load_plan(folder)
     assert [entry.kind for entry in plan.entries] == list(KINDS)
-    assert sum(len(entry.files) for entry in plan.entries) == SHOTS == len(files) - 2
+    assert sum(len(entry.files) for entry in plan.entries) == SHOTS == len(files) - 3
     assert plan.camera.size_px == SESSION_SIZE
     assert plan.setting.known() == pytest.approx(tiny.at().setting.known())
     assert entry_of(plan, "chessboard").columns == BOARD.columns
     truth = PsfBank.open(folder / "truth.h5").at()
     np.testing.assert_array_equal(truth.psf_grid.kernels, tiny.at().psf_grid.kernels)
+
+
+def test_the_noise_target_of_a_session_is_found_in_its_captures(session, tiny):
+    """As seen: a session so small that its pattern is of few cells."""
+    folder, _ = session
+    plan, lens = load_plan(folder), Lens.of(tiny.at(), tiny.camera.size_px)
+    entry = entry_of(plan, "noise_target")
+    target = noise_target(SESSION_SIZE)
+    np.testing.assert_array_equal(read_pattern(entry.pattern), target.pattern)
+    for file, pose in zip(entry.files, noise_poses(lens, target), strict=True):
+        view = find(plan.read(entry, file), plan.camera, entry)
+        miss = view.image_px - lens.distortion.project(rays_of(view.object_mm, pose))
+        assert np.sqrt(np.mean(miss**2)) < 0.3  # coma parts a pattern's place from the centroid's
 
 
 def test_a_dng_reads_back_to_the_level_it_was_written_at(session, tiny):
@@ -312,7 +326,7 @@ def test_the_sample_captures_are_small_and_whole():
     assert max(sizes) < 3_000_000
     plan, truth = load_plan(folder), PsfBank.open(folder / "truth.h5")
     assert plan.camera.size_px == truth.camera.size_px
-    assert sum(len(entry.files) for entry in plan.entries) == SHOTS
+    assert sum(len(entry.files) for entry in plan.entries) == SHOTS - len(NOISE_VIEWS)  # a pattern does not compress
 
 
 def test_the_sample_camera_is_the_one_that_is_computed_today():

@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from calib.targets import INK, SURROUND, WHITE, Chessboard, LedGrid, SlantedSquares, steps_average
+from calib.targets import (
+    INK,
+    SURROUND,
+    WHITE,
+    Chessboard,
+    LedGrid,
+    NoiseTarget,
+    SlantedSquares,
+    bernoulli_pattern,
+    read_pattern,
+    steps_average,
+)
+from psfbank.errors import CaptureUnusable
 
 
 def brute_average(chart, x, y, footprint, n=400):
@@ -96,3 +109,86 @@ def test_steps_average_conserves_the_integral():
 def test_impossible_geometry_is_refused(make):
     with pytest.raises(ValueError, match="must"):
         make()
+
+
+def noise_of(rows=30, columns=26, cell_mm=2.0):
+    return NoiseTarget(bernoulli_pattern(rows, columns, np.random.default_rng(5)), cell_mm)
+
+
+def test_a_noise_target_shows_its_pattern_row_by_row():
+    target = noise_of()
+    row, column = np.nonzero(target.pattern != np.roll(target.pattern, 1, axis=1))
+    got = target.reflectance((column + 0.5) * 2.0, (row + 0.5) * 2.0, 0.5)
+    np.testing.assert_allclose(got, np.where(target.pattern[row, column], INK, WHITE), atol=1e-9)
+
+
+def test_gap_frame_and_rim_surround_the_pattern_up_to_the_room():
+    target = noise_of()
+    cells = np.array([-2.0, -8.0, -16.0, -21.0])
+    want = [WHITE, INK, WHITE, SURROUND]
+    np.testing.assert_allclose(target.reflectance(2.0 * cells, np.full(4, 31.0), 0.5), want, atol=1e-9)
+    right = target.size_mm[0] - 2.0 * cells
+    np.testing.assert_allclose(target.reflectance(right, np.full(4, 31.0), 0.5), want, atol=1e-9)
+    np.testing.assert_allclose(target.outline_mm(12)[[0, 2]], [[-24, -24], [26 * 2 + 24, 30 * 2 + 24]])
+    assert target.reflectance(np.array(1e6), np.array(-1e6), 3.0) == pytest.approx(SURROUND)
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.floats(-60, 120), st.floats(-60, 120), st.floats(0.3, 40))
+def test_noise_average_is_exact(x, y, footprint):
+    """Against sums over the boxes' overlaps with the cells."""
+    target = noise_of()
+    level = np.where(target.cells(), INK, WHITE)
+    left = 2.0 * (np.arange(level.shape[1]) - 20)
+    top = 2.0 * (np.arange(level.shape[0]) - 20)
+    along, down = (
+        np.maximum(np.minimum(start + 2.0, at + footprint / 2) - np.maximum(start, at - footprint / 2), 0.0)
+        for start, at in ((left, x), (top, y))
+    )
+    want = SURROUND + down @ (level - SURROUND) @ along / footprint**2
+    assert target.reflectance(np.array(x), np.array(y), footprint) == pytest.approx(want, abs=1e-9)
+
+
+def test_footprints_may_differ_by_place_and_axis():
+    target = noise_of()
+    x, y = np.array([11.0, 23.0]), np.array([40.0, 9.0])
+    both = target.reflectance(x, y, np.array([[3.0, 5.0], [1.0, 0.5]]))
+    for k, (width, height) in enumerate([(3.0, 5.0), (1.0, 0.5)]):
+        assert both[k] == pytest.approx(target.reflectance(x[k : k + 1], y[k : k + 1], np.array([width, height]))[0])
+
+
+def test_half_of_the_cells_are_inked_and_neighbours_know_nothing_of_each_other():
+    pattern = bernoulli_pattern(200, 200, np.random.default_rng(0)) * 2.0 - 1
+    assert abs(pattern.mean()) < 0.02  # 4 sigma
+    assert abs((pattern[1:] * pattern[:-1]).mean()) < 0.02
+    assert abs((pattern[:, 1:] * pattern[:, :-1]).mean()) < 0.02
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_a_pattern_reads_back(dtype, tmp_path):
+    pattern = bernoulli_pattern(30, 40, np.random.default_rng(1))
+    cv2.imwrite(str(tmp_path / "p.png"), np.where(pattern, 0, np.iinfo(dtype).max).astype(dtype))
+    np.testing.assert_array_equal(read_pattern(tmp_path / "p.png"), pattern)
+
+
+def test_a_pattern_of_one_bit_reads_back(tmp_path):
+    pattern = bernoulli_pattern(30, 40, np.random.default_rng(1))
+    cv2.imwrite(str(tmp_path / "p.png"), np.where(pattern, 0, 255).astype(np.uint8), [cv2.IMWRITE_PNG_BILEVEL, 1])
+    np.testing.assert_array_equal(read_pattern(tmp_path / "p.png"), pattern)
+
+
+@pytest.mark.parametrize(
+    ("picture", "what"),
+    [
+        (np.arange(1600).reshape(40, 40) % 256, "256 levels"),
+        (np.full((40, 40), 255), "1 levels"),
+        (np.where(np.eye(40), 100, 140), "not black and white"),
+        (np.where(np.eye(20), 0, 255), "20 x 20 cells, 24"),
+        (np.stack([np.eye(40) * 255, np.eye(40), np.eye(40)], axis=-1), "in colour"),
+    ],
+)
+def test_what_is_no_pattern_is_refused(picture, what, tmp_path):
+    cv2.imwrite(str(tmp_path / "p.png"), picture.astype(np.uint8))
+    with pytest.raises(CaptureUnusable, match=what) as refused:
+        read_pattern(tmp_path / "p.png")
+    assert refused.value.remedy
