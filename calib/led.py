@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import permutations
 
 import numpy as np
 import numpy.typing as npt
@@ -21,17 +22,25 @@ from psfbank.sensor import cfa_sites
 MATCHED_SIGMA_PX = 1.5  # of the filter that finds points: wide enough to bridge the sites of one colour
 DETECTION_SIGMA = 8.0  # height of a peak above the background's noise
 FAINTEST_SHARE = 0.15  # of the median peak: fainter ones are reflections
+HOT_SHARE, HOT_SIGMA = 0.015, 2.5  # of a sample in the eight around it: less was no lens; f/1.6 on 3 um leaves 0.03
 LEAST_POINTS = 12
+WIDTH_HALF_PX = 7  # half width of the windows in which images' widths are compared
+UNSHARP_RATIO = 1.25  # of a frame's widths to the sharpest frame's at the same places, beyond which it was not sharp
+STRAY_REACH_PX = 3  # of a stray light's image beyond its centre
 STARTS = 5  # of the walk over a grid
 
 
 @dataclass(frozen=True)
 class PointView:
-    """The points of one capture: `xy_px` (M, 2), their grid `index` (M, 2) as (column, row), `spacing_px`."""
+    """The points of one capture: `xy_px` (M, 2), their grid `index` (M, 2) as (column, row), `spacing_px`.
+
+    `strays_px` (K, 2) are other lights and reflections, which belong to no grid.
+    """
 
     xy_px: FloatArray
     index: npt.NDArray[np.int64]
     spacing_px: float
+    strays_px: FloatArray = field(default_factory=lambda: np.zeros((0, 2)))
 
 
 def luminance(capture: Capture, camera: Camera) -> npt.NDArray[np.float64]:
@@ -46,13 +55,16 @@ def luminance(capture: Capture, camera: Camera) -> npt.NDArray[np.float64]:
 
 
 def find_peaks(image: FloatArray) -> npt.NDArray[np.float64]:
-    """Positions (M, 2) of point images: local maxima of the matched-filtered picture, refined by a parabola."""
+    """Positions (M, 2) of point images: local maxima of the matched-filtered picture, refined by a parabola.
+
+    A maximum that is one bright sample among dark ones is a hot pixel: a point's image spreads.
+    """
     smooth = ndimage.gaussian_filter(image, MATCHED_SIGMA_PX)
     noise = 1.4826 * np.median(np.abs(smooth - np.median(smooth))) + 1e-12
     found: FloatArray = peak_local_max(  # type: ignore[no-untyped-call]
         smooth, min_distance=4, threshold_abs=DETECTION_SIGMA * noise, exclude_border=1
     )
-    rows, cols = found.T.astype(np.int64)
+    rows, cols = found[~_lone(image)[tuple(found.T)]].T.astype(np.int64)
     if rows.size:
         keep = smooth[rows, cols] > FAINTEST_SHARE * np.median(smooth[rows, cols])
         rows, cols = rows[keep], cols[keep]
@@ -64,6 +76,15 @@ def find_peaks(image: FloatArray) -> npt.NDArray[np.float64]:
     x = cols + vertex(smooth[rows, cols - 1], at, smooth[rows, cols + 1])
     y = rows + vertex(smooth[rows - 1, cols], at, smooth[rows + 1, cols])
     return np.column_stack([x, y])
+
+
+def _lone(image: FloatArray) -> BoolArray:
+    """Mask (H, W) of places whose brightest sample within a pixel has next to nothing around it."""
+    around = ndimage.uniform_filter(image, 3, mode="nearest") * 9 - image
+    noise = 1.4826 * np.median(np.abs(image - np.median(image))) * np.sqrt(8.0)
+    most = np.maximum(HOT_SHARE * image, 0.0) + HOT_SIGMA * noise
+    hot = (image > 2 * most) & (around < most) & (image == ndimage.maximum_filter(image, 5))
+    return np.asarray(ndimage.maximum_filter(hot, 3), dtype=np.bool_)
 
 
 def _lattice_steps(xy: FloatArray) -> tuple[FloatArray, FloatArray]:
@@ -151,7 +172,54 @@ def find_points(capture: Capture, camera: Camera) -> PointView:
     if reached.sum() < LEAST_POINTS:
         raise NoTargetFound(f"only {reached.sum()} of {len(xy)} points form a grid", where=capture.name, remedy=remedy)
     spacing = float(np.median(cKDTree(xy).query(xy, k=2)[0][:, 1]))
-    return PointView(xy[reached], index[reached] - index[reached].min(0), spacing)
+    return PointView(xy[reached], index[reached] - index[reached].min(0), spacing, xy[~reached])
+
+
+def image_widths(capture: Capture, camera: Camera, xy_px: FloatArray) -> npt.NDArray[np.float64]:
+    """Widths (M,) of point images, px: the rms radius of the light within a soft window; NaN near the border.
+
+    The window, a Gaussian of half the half width, holds noise down, and makes widths comparable, not absolute.
+    """
+    image, half = luminance(capture, camera), WIDTH_HALF_PX
+    centre = np.rint(xy_px).astype(np.int64)
+    inside = np.all((centre >= half) & (centre < np.array(image.shape[::-1]) - half), axis=1)
+    offset = np.arange(-half, half + 1)
+    rows, cols = (centre[inside, k, None] + offset for k in (1, 0))
+    patch = image[rows[:, :, None], cols[:, None, :]]
+    radius2 = (offset + (centre[inside] - xy_px[inside])[:, 1:])[:, :, None] ** 2
+    radius2 = radius2 + (offset + (centre[inside] - xy_px[inside])[:, :1])[:, None, :] ** 2
+    light = patch * np.exp(-radius2 / (2 * (half / 2) ** 2))
+    widths = np.full(len(xy_px), np.nan)
+    widths[inside] = np.sqrt(np.maximum((light * radius2).sum((1, 2)) / light.sum((1, 2)), 0.0))
+    return widths
+
+
+def relative_widths(views: Sequence[PointView], captures: Sequence[Capture], camera: Camera) -> npt.NDArray[np.float64]:
+    """How much wider the points of each frame are than those of the sharpest frame at the same places.
+
+    Frames of one lens at one focus differ where the camera or the lights moved, or focus was lost: always to the wider.
+    Widths are compared with the nearest point of the other frame, as they vary over the field.
+
+    Parameters
+    ----------
+    views, captures : sequences of equal length
+        Of one setting of the lens.
+    camera : Camera
+
+    Returns
+    -------
+    (V,) float64
+        Median ratios, 1 for the sharpest frame and for one that shares no place with another.
+    """
+    widths = [image_widths(shot, camera, view.xy_px) for view, shot in zip(views, captures, strict=True)]
+    worst = np.ones(len(views))
+    for v, w in permutations(range(len(views)), 2):
+        distance, near = cKDTree(views[w].xy_px).query(views[v].xy_px)
+        ratio = (widths[v] / widths[w][near])[distance < views[w].spacing_px]
+        ratio = ratio[np.isfinite(ratio)]
+        if len(ratio) >= LEAST_POINTS:
+            worst[v] = max(worst[v], float(np.median(ratio)))
+    return worst
 
 
 def pixel_variance(capture: Capture, camera: Camera, noise: NoiseModel | None) -> npt.NDArray[np.float64]:
@@ -191,7 +259,8 @@ def cut_points(
     Returns
     -------
     Points
-        Flagged SATURATED where a sample near the centre is at white, NEAR_BORDER where the footprint leaves the image.
+        Flagged SATURATED where a sample near the centre is at white, NEAR_BORDER where the footprint leaves the image,
+        OVERLAPPING where a light that is none of the grid's lies in the footprint.
     """
     parts = [
         _cut_view(v, view, capture, camera, noise, half_px)
@@ -217,6 +286,9 @@ def _cut_view(
     saturated = np.pad(capture.saturated, pad)[window][core].any((1, 2))
     near = ((centre < half_px) | (centre >= np.array(capture.pixels.shape[1::-1]) - half_px)).any(1)
     flags = np.where(saturated, int(Flag.SATURATED), 0) | np.where(near, int(Flag.NEAR_BORDER), 0)
+    if len(view.strays_px):
+        apart = np.abs(view.xy_px[:, None] - view.strays_px).max(-1).min(1)
+        flags |= np.where(apart < half_px + STRAY_REACH_PX, int(Flag.OVERLAPPING), 0)
     patches, variances = [], []
     for c in range(len(camera.channels)):
         known = np.where(sites == c, variance, np.inf) if mosaic else variance[..., c]

@@ -9,13 +9,26 @@ import numpy.typing as npt
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import ndimage
 from scipy.spatial import cKDTree
 
-from calib.led import PointView, cut_points, find_peaks, find_points, index_grid, luminance, pixel_variance
+from calib.led import (
+    UNSHARP_RATIO,
+    PointView,
+    cut_points,
+    find_peaks,
+    find_points,
+    image_widths,
+    index_grid,
+    luminance,
+    pixel_variance,
+    relative_widths,
+)
 from psfbank.errors import NoTargetFound
 from psfbank.flags import Flag
 from psfbank.model import Camera, Capture, NoiseModel
 from psfbank.sensor import cfa_sites, mosaic
+from psfbank.zernike import effective_psf, noll_terms
 
 SIZE_PX = (240, 320)
 COLUMNS, ROWS, SPACING_PX = 9, 7, 27.0
@@ -111,7 +124,9 @@ def test_a_grid_is_indexed_turned_tilted_and_with_holes(
     keep = rng.permutation([k for k in range(len(xy_px)) if k not in missing])
     given_px = xy_px[keep] + rng.normal(0, 0.2, (len(keep), 2))
     got, reached = index_grid(given_px)
-    assert reached.sum() >= len(keep) - 2, "at most a point that lost all its neighbours is left out"
+    there = np.isin(np.arange(COLUMNS * ROWS), keep).reshape(ROWS, COLUMNS)
+    connected = np.bincount(ndimage.label(there)[0].ravel())[1:].max()
+    assert reached.sum() >= connected, "only what holes cut off is left out"
     assert consistent(got[reached], index[keep][reached])
 
 
@@ -266,3 +281,97 @@ def test_without_a_noise_model_the_background_stands_for_the_read_noise() -> Non
     assert np.isinf(
         pixel_variance(dataclasses.replace(shot, saturated=~background), camera("mono"), None)[~background]
     ).all()
+
+
+@pytest.mark.parametrize("cfa", ["RGGB", "mono"])
+def test_a_hot_pixel_in_a_hole_of_the_grid_is_no_light(cfa: str) -> None:
+    xy_px, _ = grid_px(0.1, 0.1, 0.1)
+    holes = [5, 20, 31, 40]
+    pixels = np.array(picture(np.delete(xy_px, holes, axis=0), cfa).pixels, dtype=np.float64)
+    for level, (x, y) in zip((1.0, 0.7, 0.3, 0.1), xy_px[holes], strict=True):
+        pixels[round(y), round(x)] = level
+    view = find_points(capture(pixels), camera(cfa))
+    assert len(view.xy_px) == len(xy_px) - len(holes)
+    assert cKDTree(view.xy_px).query(xy_px[holes])[0].min() > SPACING_PX / 2
+
+
+@pytest.mark.parametrize("cfa", ["RGGB", "GRBG", "mono"])
+@pytest.mark.parametrize("phase", [0.0, 0.25, 0.5])
+def test_the_sharpest_images_are_no_hot_pixels(cfa: str, phase: float) -> None:
+    """Large pixels behind a fast lens: f/1.6 and 3 um at 465 nm, hardly any charge diffusion."""
+    kernel = effective_psf(
+        np.zeros(1), noll_terms(4, 4), wavelengths_nm=np.array([465.0]), weights=np.ones(1), f_number=1.6,
+        pitch_um=3.0, half_px=4, oversample=4, diffusion_px=0.1,
+    )  # fmt: skip
+    light = np.zeros(SIZE_PX)
+    start = 16 - round(4 * phase)  # of the kernel's samples, four a pixel
+    image = kernel[start % 4 :: 4, start % 4 :: 4] * 16 * 0.8
+    half = len(image) // 2
+    corners = np.rint(grid_px()[0]).astype(int)
+    for x, y in corners:
+        light[y - half : y - half + len(image), x - half : x - half + len(image)] += image
+    pixels = light if cfa == "mono" else mosaic(light[..., None] * np.array([0.4, 1.0, 0.4]), cfa)
+    noisy = pixels + np.random.default_rng(0).normal(0, 0.001, SIZE_PX)
+    assert len(find_points(capture(noisy), camera(cfa)).xy_px) == len(corners)
+
+
+@pytest.mark.parametrize("cfa", ["RGGB", "mono", "RGB"])
+@pytest.mark.parametrize(("sigma_px", "ratio"), [(0.9, 1.0), (1.35, 1.35), (1.8, 1.85)])
+def test_a_frame_that_lost_focus_is_wider_than_the_others(cfa: str, sigma_px: float, ratio: float) -> None:
+    grids = [grid_px(angle)[0] for angle in (0.0, 0.06, -0.05)]
+    shots = [
+        picture(xy, cfa, sigma_px=s, seed=k) for k, (xy, s) in enumerate(zip(grids, (0.9, sigma_px, 0.9), strict=True))
+    ]
+    views = [find_points(shot, camera(cfa)) for shot in shots]
+    widths = relative_widths(views, shots, camera(cfa))
+    assert widths[[0, 2]] == pytest.approx(1.0, abs=0.06)
+    assert widths[1] == pytest.approx(ratio, rel=0.1)
+    assert (widths[1] > UNSHARP_RATIO) == (sigma_px > 1)
+
+
+def test_a_frame_in_which_the_camera_moved_is_wider_than_the_others() -> None:
+    xy_px, _ = grid_px()
+    moving = np.mean(
+        [picture(xy_px + np.array([step, step / 2]), seed=3).pixels for step in np.linspace(-2, 2, 9)], axis=0
+    )
+    shots = [picture(xy_px), capture(moving), picture(xy_px, seed=2)]
+    widths = relative_widths([find_points(shot, camera()) for shot in shots], shots, camera())
+    assert widths[1] > UNSHARP_RATIO
+    assert widths[[0, 2]] == pytest.approx(1.0, abs=0.06)
+
+
+def test_points_are_compared_where_frames_share_a_place() -> None:
+    """A lens that blurs towards the right: a frame of its right side is wide, and no worse than another of it."""
+    xy_px, _ = grid_px()
+    left = xy_px[:, 0] < SIZE_PX[1] / 2
+
+    def shot_of(which: npt.NDArray[np.bool_], seed: int) -> Capture:
+        sharp, dull = (picture(xy_px[which & side], sigma_px=s, seed=seed) for side, s in ((left, 0.8), (~left, 1.4)))
+        return capture(np.asarray(sharp.pixels) + dull.pixels)
+
+    shots = [shot_of(np.ones(len(xy_px), dtype=bool), 0), shot_of(~left, 1)]
+    widths = relative_widths([find_points(shot, camera()) for shot in shots], shots, camera())
+    assert widths == pytest.approx(1.0, abs=0.06)
+
+
+def test_one_frame_is_its_own_measure() -> None:
+    shot = picture(grid_px()[0])
+    assert relative_widths([find_points(shot, camera())], [shot], camera()).tolist() == [1.0]
+
+
+def test_images_cut_by_the_border_have_no_width() -> None:
+    xy_px = np.array([(3.0, 60.0), (60.2, 60.3), (SIZE_PX[1] - 2.0, 100.0)])
+    widths = image_widths(picture(xy_px, "mono"), camera("mono"), xy_px)
+    assert np.isnan(widths).tolist() == [True, False, True]
+    assert widths[1] == pytest.approx(0.9 * np.sqrt(2), rel=0.1)  # the window takes a little
+
+
+def test_lights_with_a_stray_in_their_footprint_are_flagged() -> None:
+    xy_px, _ = grid_px()
+    strays = xy_px[[11, 37]] + np.array([[7.0, 4.0], [-5.0, 8.0]])
+    shot = capture(np.asarray(picture(xy_px, "mono").pixels) + picture(strays, "mono", peak=0.3).pixels)
+    view = find_points(shot, camera("mono"))
+    assert len(view.strays_px) == 2
+    points = cut_points([view], [shot], camera("mono"), None, 8)
+    flagged = view.xy_px[points.flags & Flag.OVERLAPPING != 0]
+    np.testing.assert_allclose(np.sort(flagged, axis=0), np.sort(xy_px[[11, 37]], axis=0), atol=0.5)
