@@ -25,7 +25,8 @@ FAINTEST_SHARE = 0.15  # of the median peak: fainter ones are reflections
 HOT_SHARE, HOT_SIGMA = 0.015, 2.5  # of a sample in the eight around it: less was no lens; f/1.6 on 3 um leaves 0.03
 LEAST_POINTS = 12
 WIDTH_HALF_PX = 7  # half width of the windows in which images' widths are compared
-UNSHARP_RATIO = 1.25  # of a frame's widths to the sharpest frame's at the same places, beyond which it was not sharp
+BLENDED_RATIO, NEIGHBOURS = 1.35, 9  # of an image's width to its neighbours': single lights stay below 1.23
+UNSHARP_RATIO = 1.1  # of a frame's widths to the sharpest's at the same places: good frames agree to 0.02
 STRAY_REACH_PX = 3  # of a stray light's image beyond its centre
 STARTS = 5  # of the walk over a grid
 
@@ -194,6 +195,13 @@ def image_widths(capture: Capture, camera: Camera, xy_px: FloatArray) -> npt.NDA
     return widths
 
 
+def _blended(widths_px: FloatArray, xy_px: FloatArray) -> BoolArray:
+    """Mask (M,) of images that are much wider than those around them: two lights, or one seen twice."""
+    near = cKDTree(xy_px).query(xy_px, k=min(NEIGHBOURS, len(xy_px)))[1].reshape(len(xy_px), -1)
+    known = np.where(np.isfinite(widths_px), widths_px, np.inf)  # few at the border: they raise a median, if anything
+    return np.asarray(widths_px > BLENDED_RATIO * np.median(known[near], axis=1), dtype=np.bool_)
+
+
 def relative_widths(views: Sequence[PointView], captures: Sequence[Capture], camera: Camera) -> npt.NDArray[np.float64]:
     """How much wider the points of each frame are than those of the sharpest frame at the same places.
 
@@ -260,7 +268,7 @@ def cut_points(
     -------
     Points
         Flagged SATURATED where a sample near the centre is at white, NEAR_BORDER where the footprint leaves the image,
-        OVERLAPPING where a light that is none of the grid's lies in the footprint.
+        OVERLAPPING where a light that is none of the grid's lies in the footprint, or the image is of two lights.
     """
     parts = [
         _cut_view(v, view, capture, camera, noise, half_px)
@@ -286,6 +294,7 @@ def _cut_view(
     saturated = np.pad(capture.saturated, pad)[window][core].any((1, 2))
     near = ((centre < half_px) | (centre >= np.array(capture.pixels.shape[1::-1]) - half_px)).any(1)
     flags = np.where(saturated, int(Flag.SATURATED), 0) | np.where(near, int(Flag.NEAR_BORDER), 0)
+    flags |= np.where(_blended(image_widths(capture, camera, view.xy_px), view.xy_px), int(Flag.OVERLAPPING), 0)
     if len(view.strays_px):
         apart = np.abs(view.xy_px[:, None] - view.strays_px).max(-1).min(1)
         flags |= np.where(apart < half_px + STRAY_REACH_PX, int(Flag.OVERLAPPING), 0)

@@ -375,3 +375,15 @@ def test_lights_with_a_stray_in_their_footprint_are_flagged() -> None:
     points = cut_points([view], [shot], camera("mono"), None, 8)
     flagged = view.xy_px[points.flags & Flag.OVERLAPPING != 0]
     np.testing.assert_allclose(np.sort(flagged, axis=0), np.sort(xy_px[[11, 37]], axis=0), atol=0.5)
+
+
+@pytest.mark.parametrize("cfa", ["RGGB", "mono"])
+def test_two_lights_that_blend_are_flagged(cfa: str) -> None:
+    xy_px, _ = grid_px()
+    twice = [11, 37]
+    shot = picture(np.concatenate([xy_px, xy_px[twice] + np.array([[2.4, 1.2], [-1.0, 2.6]])]), cfa)
+    view = find_points(shot, camera(cfa))
+    assert len(view.xy_px) == len(xy_px)
+    flags = cut_points([view], [shot], camera(cfa), None, 8).flags[: len(xy_px)]
+    near = cKDTree(xy_px).query(view.xy_px)[1]
+    assert sorted(near[flags & Flag.OVERLAPPING != 0]) == twice
