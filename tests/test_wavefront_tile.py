@@ -11,7 +11,8 @@ import pytest
 
 from calib.pointmodel import Optics, PointModel, Samples, Shape
 from calib.wavefront.diversity import Planes, objective_planes, parabolic_planes
-from calib.wavefront.parameters import Extras, TileImages, Within, jacobian, pose, residual, with_terms_of
+from calib.wavefront.parameters import Extras, TileImages, Within, pose_tiles, with_terms_of
+from calib.wavefront.problem import jacobian, residual
 from calib.wavefront.symmetry import LEAST_P, fit_mirrored, mirror_signs
 from calib.wavefront.tile import ONE_PLANE, check_f_number, fit_tile, predict
 from psfbank.errors import FitFailed
@@ -96,7 +97,7 @@ LOOSE = Extras(
 def test_the_analytic_jacobian_agrees_with_finite_differences(planes: Planes) -> None:
     rng = np.random.default_rng(3)
     lens = optics()
-    problem = pose((images_of(some_wavefront(rng, 8), lens, rng, planes=planes),), lens, 0, planes, LOOSE, 41)
+    problem = pose_tiles((images_of(some_wavefront(rng, 8), lens, rng, planes=planes),), lens, 0, planes, LOOSE, 41)
     at = problem.parameters.copy()
     for name in (name for name in at if "_z" in name):
         at[name].value = 40.0 * rng.normal()
@@ -119,7 +120,7 @@ def test_the_analytic_jacobian_agrees_with_finite_differences(planes: Planes) ->
 def test_the_jacobian_is_that_of_the_residual_where_the_model_fits() -> None:
     rng = np.random.default_rng(4)
     lens, truth = optics(), some_wavefront(rng, 8)
-    problem = pose((images_of(truth, lens, rng, each=2, noise=False),), lens, 0, ONE_PLANE, Extras(), 41)
+    problem = pose_tiles((images_of(truth, lens, rng, each=2, noise=False),), lens, 0, ONE_PLANE, Extras(), 41)
     at = problem.parameters.copy()
     for name, value in zip(problem.names, truth, strict=False):
         at[name].value = value
@@ -363,7 +364,7 @@ def mirrored_tiles(
         coefficients = base * mirror_signs(lens.nm, sx < 0, sy < 0) + broken_nm * rng.normal(size=len(base))
         if decentred:
             coefficients = coefficients + np.array([25 * sx * 0.4 - 40 * sy * 0.3, 0, 0, -9, 12])
-        images = images_of(coefficients, lens, rng, planes=THREE)
+        images = images_of(coefficients, lens, rng, planes=THREE, half_px=6)
         tiles.append(replace(images, field=(sx * 0.4, sy * 0.3)))
         truth.append(coefficients)
     return tiles, truth

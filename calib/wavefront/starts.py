@@ -11,8 +11,9 @@ from dataclasses import dataclass
 import lmfit
 import numpy as np
 import numpy.typing as npt
+from threadpoolctl import threadpool_limits
 
-from calib.wavefront.parameters import Problem, jacobian, residual
+from calib.wavefront.problem import Problem, jacobian, residual
 from psfbank.errors import FitFailed
 
 COARSE, FINE = 1e-3, 1e-7  # relative gain of a step below which a start, and the whole fit, is done
@@ -46,7 +47,8 @@ def minimise(problem: Problem, start: lmfit.Parameters, *, fine: bool = True) ->
     tolerance, steps = (FINE, FINE_STEPS) if fine else (COARSE, COARSE_STEPS)
     # lmfit's own limit raises in mid-step and keeps the last place tried; SciPy's keeps the best
     fit.kws["max_nfev"] = steps
-    result = fit.least_squares(jac=jacobian, x_scale="jac", ftol=tolerance, xtol=tolerance, gtol=None)
+    with threadpool_limits(1, user_api="blas"):  # many small products: BLAS threads would wait for each other
+        result = fit.least_squares(jac=jacobian, x_scale="jac", ftol=tolerance, xtol=tolerance, gtol=None)
     chi2 = float(np.sum(np.square(result.residual)))
     reduced = chi2 / problem.degrees_of_freedom
     covariance = getattr(result, "covar", np.full((result.nvarys, result.nvarys), np.nan))

@@ -18,7 +18,8 @@ from scipy import stats
 
 from calib.pointmodel import Optics
 from calib.wavefront.diversity import Planes
-from calib.wavefront.parameters import Extras, Problem, Role, TileImages, pose, term_name, term_role, with_ties
+from calib.wavefront.parameters import Extras, Role, TileImages, pose_tiles, term_name, term_role
+from calib.wavefront.problem import Problem, with_ties
 from calib.wavefront.starts import flipped, minimise, solve, standard_errors
 from calib.wavefront.tile import DEFAULT_EXTRAS, ONE_PLANE, PUPIL_SAMPLES, TileFit, tile_fits
 from psfbank.arrays import FloatArray
@@ -155,7 +156,7 @@ def fit_mirrored(
     ValueError
         When the tiles do not mirror each other.
     """
-    problem = pose(tuple(tiles), optics, channel, planes, extras, pupil_samples)
+    problem = pose_tiles(tuple(tiles), optics, channel, planes, extras, pupil_samples)
     bound = tie(problem, np.array([tile.field for tile in tiles], dtype=float), decentring)
     tied, tied_twin = solve(bound, rng, starts)
     start = problem.parameters.copy()

@@ -19,15 +19,15 @@ from calib.wavefront.parameters import (
     OWN,
     SHARED,
     Extras,
-    Problem,
     TileImages,
     Within,
+    clean,
     half_width,
-    pose,
-    read,
+    pose_tiles,
     term_name,
     with_terms_of,
 )
+from calib.wavefront.problem import Problem, read
 from calib.wavefront.starts import Solution, solve
 from psfbank.arrays import BoolArray, FloatArray
 
@@ -111,7 +111,7 @@ def fit_tile(
     FitFailed
         Without light or enough known samples, and where the model cannot hold the data: see `solve`.
     """
-    problem = pose((images,), optics, channel, planes, extras, pupil_samples)
+    problem = pose_tiles((images,), optics, channel, planes, extras, pupil_samples)
     return tile_fits(problem, *solve(problem, rng, starts), planes)[0]
 
 
@@ -155,7 +155,13 @@ def tile_fits(problem: Problem, best: Solution, twin: Solution, planes: Planes) 
 
 
 def predict(
-    fit: TileFit, images: TileImages, optics: Optics, *, channel: int = 0, planes: Planes = ONE_PLANE
+    fit: TileFit,
+    images: TileImages,
+    optics: Optics,
+    *,
+    channel: int = 0,
+    planes: Planes = ONE_PLANE,
+    pupil_samples: int = PUPIL_SAMPLES,
 ) -> npt.NDArray[np.float64]:
     """Render what a fitted tile makes of images at given places and in given planes, at the best flux and background.
 
@@ -164,7 +170,7 @@ def predict(
     fit : TileFit
     images : TileImages
         Their `xy_px` are taken as they are, their data only give fluxes and backgrounds.
-    optics, channel
+    optics, channel, pupil_samples
         Those of the fit.
     planes : Planes
         Which the images' numbers refer to; not necessarily those of the fit.
@@ -173,8 +179,8 @@ def predict(
     -------
     (N, L, O, O) float64
     """
-    count = len(images.xy_px)
-    model = PointModel(with_terms_of(optics, planes), channel, half_width(images.samples, images.xy_px), PUPIL_SAMPLES)
+    count, samples = len(images.xy_px), clean(images.samples)
+    model = PointModel(with_terms_of(optics, planes), channel, half_width(samples, images.xy_px), pupil_samples)
     nm = model.optics.nm.tolist()
     coefficients_nm = np.zeros((count, len(nm)))
     coefficients_nm[:, : len(fit.nm)] = fit.coefficients_nm
@@ -183,8 +189,8 @@ def predict(
     )
     clip = np.tile([fit.extras[name] for name in OWN], (count, 1))
     shape = Shape(coefficients_nm, images.xy_px, clip, fit.extras["diffusion_px"], fit.extras["scale"])
-    residual = closed_form(model.render(shape, images.samples), images.samples)[1]
-    return np.asarray(images.samples.values - residual.reshape(images.samples.values.shape))
+    residual = closed_form(model.render(shape, samples), samples)[1]
+    return np.asarray(samples.values - residual.reshape(samples.values.shape))
 
 
 @dataclass(frozen=True)
