@@ -7,7 +7,7 @@ left of registration is a shift that the fit finds for each piece, as it finds t
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -76,6 +76,10 @@ class ChartSamples:
             windows = sliding_window_view(piece, (len(fine_px), len(fine_px)))[rows[k], cols[k]]
             out[k, 0, :, :, 0] = turned[k] @ windows.reshape(len(windows), -1).T
         return out
+
+    def reweighed(self, weights: FloatArray) -> ChartSamples:
+        """Return the same data with other weights."""
+        return replace(self, weights=weights)
 
     def linear(self, images: FloatArray) -> npt.NDArray[np.float64]:
         """Stack what the data are a linear combination of, (B, 4, D): the image, even, and uneven light, and a floor.

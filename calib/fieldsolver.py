@@ -246,5 +246,5 @@ def minimise(
         if gained < tolerance * cost:
             return at, cost
         normal = assemble(problem, at, executor)
-    log.info("the wavefront fit used all of its %d steps", steps)
+    log.debug("the wavefront fit used all of its %d steps", steps)
     return at, normal.cost

@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from concurrent.futures import Executor
 from dataclasses import dataclass
 
 import numpy as np
-from threadpoolctl import threadpool_limits
 
 from calib import led
 from calib.manifest import Entry, Plan
 from calib.photometry import fit_illumination, fit_noise
 from calib.pointmodel import Optics
 from calib.progress import Report, silent
-from calib.psf import render_grid
 from calib.session import Journal, Shot, in_words
-from calib.wavefront import WavefrontFit, fit_wavefront
 from psfbank.arrays import FloatArray
-from psfbank.errors import CalibrationError, FitFailed, NoTargetFound
+from psfbank.errors import CalibrationError, NoTargetFound
 from psfbank.flags import Flag
-from psfbank.model import Illumination, NoiseModel, Points, PsfGrid, ZernikeField
+from psfbank.model import Illumination, NoiseModel, Points
 from psfbank.zernike import noll_terms
 
 NOLL_FIRST, NOLL_LAST = 4, 15  # piston and tilt show in no centred PSF
@@ -83,15 +79,17 @@ class PointSet:
     images: Points
     views: tuple[led.PointView, ...]
     entries: tuple[Entry, ...]
+    names: tuple[str, ...]
+
+    def capture_of_lights(self) -> list[str]:
+        """Name the capture of every light."""
+        return [name for view, name in zip(self.views, self.names, strict=True) for _ in view.xy_px]
 
 
 def find_points(
     plan: Plan, shots: Sequence[Shot], noise: NoiseModel | None, journal: Journal, report: Report = silent
 ) -> PointSet | None:
     """Detect, index and cut the points of all LED captures; None when no frame shows a grid."""
-    if not shots:
-        journal.lack("psf", "the session has no usable led captures")
-        return None
     views, kept = [], []
     for done, shot in enumerate(shots, start=1):
         try:
@@ -108,13 +106,12 @@ def find_points(
                 journal.flag(shot.capture.name, Flag.OVERLAPPING, reason)
         report("find points", done, len(shots))
     if not views:
-        journal.lack("psf", "no led capture shows a grid of points")
         return None
     spacing = min(view.spacing_px for view in views)
     half_px = int(np.clip(PATCH_OF_SPACING * spacing, SMALLEST_HALF_PX, LARGEST_HALF_PX))
     images = led.cut_points(views, [shot.capture for shot in kept], plan.camera, noise, half_px)
-    journal.summary["psf"] = {"points": int(images.source.max()) + 1, "led_frames": len(views)}
-    return PointSet(images, tuple(views), tuple(shot.entry for shot in kept))
+    journal.summary["psf"] = {"led_frames": len(views)}
+    return PointSet(images, tuple(views), tuple(s.entry for s in kept), tuple(s.capture.name for s in kept))
 
 
 def optics_of(plan: Plan) -> tuple[Optics, bool]:
@@ -131,56 +128,3 @@ def optics_of(plan: Plan) -> tuple[Optics, bool]:
         float(pitch_um) if np.isfinite(pitch_um) else NOMINAL_PITCH_UM,
     )
     return optics, known
-
-
-def measure_wavefront(
-    plan: Plan, points: PointSet | None, journal: Journal, executor: Executor | None, report: Report = silent
-) -> WavefrontFit | None:
-    """Fit the wavefront of the whole field to the points; None without points, or with too few."""
-    if points is None:
-        return None
-    optics, known = optics_of(plan)
-    channels = len(plan.camera.channels)
-    try:
-        with threadpool_limits(1, user_api="blas"):  # many small products: BLAS threads would wait for each other
-            fit = fit_wavefront(
-                points.images,
-                optics,
-                plan.camera.size_px,
-                channels,
-                f_number_known=known,
-                executor=executor,
-                report=report,
-            )
-    except FitFailed as error:
-        journal.lack("psf", in_words(error))
-        return None
-    at = fit.layout.slices()
-    journal.summary["psf"] |= {
-        "points_rejected": int(np.sum(~fit.used)),
-        "chi2_per_sample": round(float(np.nanmedian(fit.chi2[fit.used])), 4),
-        "diffusion_px": [round(float(v), 4) for v in fit.vector[at["diffusion"]]],
-        "f_number": round(optics.f_number * float(fit.vector[at["scale"]][0]), 4),
-        "f_number_declared": known,
-    }
-    return fit
-
-
-def render_psfs(
-    plan: Plan,
-    points: PointSet | None,
-    wavefront: WavefrontFit | None,
-    x_px: FloatArray,
-    y_px: FloatArray,
-    journal: Journal,
-) -> tuple[PsfGrid, ZernikeField] | tuple[None, None]:
-    """Put the fitted field on the nodes; (None, None) when there is no fit."""
-    if points is None or wavefront is None:
-        return None, None
-    psf, zernike = render_grid(wavefront, points.images, plan.camera.channels, x_px, y_px)
-    journal.summary["psf"] |= {
-        "tiles": [len(y_px), len(x_px)],
-        "tiles_filled": int(np.sum(np.asarray(psf.flags) & Flag.FILLED != 0)),
-        "sigma_median": round(float(np.median(np.asarray(psf.sigma))), 5),
-    }
-    return psf, zernike

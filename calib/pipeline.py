@@ -7,9 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
+from calib.evidence import gather, measure_wavefront, render_psfs
 from calib.manifest import load_plan
-from calib.measure import find_points, measure_noise, measure_shading, measure_wavefront, render_psfs
-from calib.planes import centre_boards, find_boards, measure_distortion
+from calib.measure import find_points, measure_noise, measure_shading
+from calib.planes import centre_boards, find_boards, measure_distortion, sharp_geometry
 from calib.progress import Report, silent
 from calib.psf import tile_nodes
 from calib.session import Journal, provenance, read_session, require_one_lens
@@ -20,13 +21,17 @@ from psfbank.model import Calibration
 TILES_A_DIAGONAL, SMALLEST_TILE_PX = 20, 60.0
 
 
-def calibrate(session: str | Path, *, executor: Executor | None = None, report: Report = silent) -> PsfBank:
+def calibrate(
+    session: str | Path, *, seed: int = 0, executor: Executor | None = None, report: Report = silent
+) -> PsfBank:
     """Calibrate one camera from a session of captures.
 
     Parameters
     ----------
     session : str or Path
         Directory that holds capture.toml, or the file.
+    seed : int
+        Of the choice of what is held in reserve.
     executor : Executor, optional
         Threads for the heavy steps; the result does not depend on it.
     report : callable
@@ -53,9 +58,11 @@ def calibrate(session: str | Path, *, executor: Executor | None = None, report: 
     noise = measure_noise(plan, shots, journal)
     shading = measure_shading(plan, shots, x_px, y_px, journal)
     points = find_points(plan, shots["led"], noise, journal, report)
-    wavefront = measure_wavefront(plan, points, journal, executor, report)
-    psf, zernike = render_psfs(plan, points, wavefront, x_px, y_px, journal)
     boards = find_boards(plan, shots["chessboard"], journal, report)
+    charted = sharp_geometry(plan, boards, journal)
+    evidence = gather(plan, points, boards, charted, noise, np.random.default_rng(seed), journal, report)
+    wavefront = measure_wavefront(plan, evidence, noise, journal, executor, report)
+    psf, zernike = render_psfs(plan, evidence, wavefront, x_px, y_px, journal)
     boards = centre_boards(plan, boards, psf, report)
     distortion = measure_distortion(plan, points, wavefront, boards, journal, report)
 

@@ -85,8 +85,18 @@ def board_views(boards: Sequence[Board], channels: tuple[str, ...]) -> PlaneView
         ]
         corners[channel] = geometry.join([part[0] for part in parts])
         sigma[channel] = stack_padded([part[1] for part in parts])
-    target = tuple(-1 if d.flags & Flag.PARTIAL else k for k, found in enumerate(grouped) for d in found)
-    return PlaneViews(corners, sigma[reference_channel(channels)], target)
+    return PlaneViews(corners, sigma[reference_channel(channels)], board_targets(boards))
+
+
+def board_targets(boards: Sequence[Board]) -> tuple[int, ...]:
+    """Count the physical targets that boards show: a number for every manifest entry; -1 for a part, taken as flat."""
+    entries = list({id(board.shot.entry): board.shot.entry for board in boards}.values())
+    return tuple(
+        -1 if board.detection.flags & Flag.PARTIAL else k
+        for k, entry in enumerate(entries)
+        for board in boards
+        if board.shot.entry is entry
+    )
 
 
 def stack_padded(rows: Sequence[FloatArray]) -> FloatArray:
@@ -98,21 +108,39 @@ def stack_padded(rows: Sequence[FloatArray]) -> FloatArray:
 def point_views(points: PointSet, fit: WavefrontFit, channels: tuple[str, ...]) -> PlaneViews:
     """Arrange point grids as views, each point at its image's centroid in each channel; the grids are taken as flat."""
     view = np.repeat(np.arange(len(points.views)), [len(v.xy_px) for v in points.views])
-    corners, sound = {}, fit.sound
+    corners, lights = {}, slice(len(view))  # pieces of charts come after the lights
+    sound = fit.sound[lights]
     for c, channel in enumerate(channels):
-        centroid = image_centroids(fit, c)
+        centroid = image_centroids(fit, c, fit.xy_px[lights])
         parts = [
             Corners((v.index * (e.pitch_mm or 1.0))[None], centroid[None, view == k], sound[None, view == k])
             for k, (v, e) in enumerate(zip(points.views, points.entries, strict=True))
         ]
         corners[channel] = geometry.join(parts)
-    sigma = stack_padded([fit.sigma_px[None, view == k] for k in range(len(points.views))])
+    sigma = stack_padded([fit.sigma_px[None, lights][:, view == k] for k in range(len(points.views))])
     return PlaneViews(corners, sigma, (-1,) * len(points.views))
 
 
 def reference_channel(channels: tuple[str, ...]) -> str:
     """Name the channel that the others are measured against: green, or the only one."""
     return "G" if "G" in channels else channels[0]
+
+
+def sharp_geometry(plan: Plan, boards: Sequence[Board], journal: Journal) -> geometry.DistortionFit | None:
+    """Where charts lie, by their corners as they look; good enough to draw them sharp. None when boards are too few."""
+    if not boards:
+        return None
+    views, channels = board_views(boards, plan.camera.channels), plan.camera.channels
+    try:
+        return geometry.fit_distortion(
+            views.corners[reference_channel(channels)],
+            plan.camera.size_px,
+            target=views.target,
+            sigma_px=np.hypot(views.sigma_px, SYSTEMATIC_PX),
+        )
+    except FitFailed as error:
+        journal.lack("charts as a source of PSFs", in_words(error))
+        return None
 
 
 def measure_distortion(

@@ -7,7 +7,7 @@ are left to the caller, who solves for them in closed form.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -74,6 +74,10 @@ class Samples:
         across, down = across.astype(np.float32), down.astype(np.float32)
         return np.asarray(down[:, :, None] @ fine[:, None] @ np.swapaxes(across, -1, -2)[:, :, None])
 
+    def reweighed(self, weights: FloatArray) -> Samples:
+        """Return the same data with other weights."""
+        return replace(self, weights=weights)
+
     def linear(self, images: FloatArray) -> npt.NDArray[np.float64]:
         """Stack what the data are a linear combination of, (B, 2, D): the image (B, D), and a background."""
         return np.stack([images, np.ones_like(images)], axis=1)
@@ -128,6 +132,10 @@ class Sampling(Protocol):
         """See fine images (B, V, F, F) of a point as data would: (B, L, V, O, P)."""
         ...
 
+    def reweighed(self, weights: FloatArray) -> Sampling:
+        """Return the same data with other weights."""
+        ...
+
     def linear(self, images: FloatArray) -> npt.NDArray[np.float64]:
         """Images (B, D) and whatever else the data are a linear combination of: (B, n, D), the image first."""
         ...
@@ -140,14 +148,15 @@ class PointModel:
     ----------
     optics : Optics
     channel : int
-    half_px : float
+    half_px : int
         Half width of what is rendered around each point, pixels.
     pupil_samples : int
         Odd; more are taken where large pixels need them.
     """
 
-    def __init__(self, optics: Optics, channel: int, half_px: float, pupil_samples: int = 41) -> None:
+    def __init__(self, optics: Optics, channel: int, half_px: int, pupil_samples: int = 41) -> None:
         self.optics = optics
+        self.half_px = half_px
         diffraction = optics.f_number, optics.pitch_um, float(optics.wavelengths_nm.min())
         self.pupil = Pupil.of(enough_samples(pupil_samples, half_px + 1.0, *diffraction))
         self.basis = self.pupil.basis(optics.nm).astype(np.float32)

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
 from scipy.spatial import cKDTree
 
-from calib.fieldmodel import to_shape
+from calib.fieldmodel import Images, to_shape
 from calib.fieldsolver import CHUNK
 from calib.pointmodel import PointModel, Samples, Shape
-from calib.wavefront.joint import PUPIL_SAMPLES, WavefrontFit
+from calib.wavefront.joint import WavefrontFit
+from calib.wavefront.pose import PUPIL_SAMPLES
 from psfbank.arrays import FloatArray
 from psfbank.flags import Flag
-from psfbank.model import Imaging, Points, PsfGrid, ZernikeField
+from psfbank.model import Imaging, PsfGrid, ZernikeField
 from psfbank.zernike import centroid_px
 
 LEAST_OBSERVATIONS = 3  # of a tile and channel; below, the kernel rests on its neighbours alone
@@ -75,13 +77,15 @@ def render_kernels(
     return kernels, displacement
 
 
-def count_support(fit: WavefrontFit, points: Points, x_px: FloatArray, y_px: FloatArray) -> npt.NDArray[np.int64]:
+def count_support(
+    fit: WavefrontFit, images: Sequence[Images], x_px: FloatArray, y_px: FloatArray
+) -> npt.NDArray[np.int64]:
     """Count the images (C, Ty, Tx) nearest to each node that the fit used."""
-    nodes = np.stack(np.meshgrid(x_px, y_px), axis=-1).reshape(-1, 2)
-    good = fit.used[points.source] & (points.flags & Flag.SATURATED == 0)
-    nearest = cKDTree(nodes).query(points.xy_px[good])[1]
-    counts = np.zeros((fit.layout.channels, len(nodes)), dtype=np.int64)
-    np.add.at(counts, (points.channel[good], nearest), 1)
+    nodes = cKDTree(np.stack(np.meshgrid(x_px, y_px), axis=-1).reshape(-1, 2))
+    counts = np.zeros((fit.layout.channels, nodes.n), dtype=np.int64)
+    for part in images:
+        nearest = nodes.query(fit.xy_px[part.source[fit.used[part.source]]])[1]
+        np.add.at(counts, (part.channel, nearest), 1)
     return counts.reshape(-1, len(y_px), len(x_px))
 
 
@@ -107,14 +111,14 @@ def relative_sigma(fit: WavefrontFit, channel: int, xy_px: FloatArray) -> npt.ND
 
 
 def render_grid(
-    fit: WavefrontFit, points: Points, channels: tuple[str, ...], x_px: FloatArray, y_px: FloatArray
+    fit: WavefrontFit, images: Sequence[Images], channels: tuple[str, ...], x_px: FloatArray, y_px: FloatArray
 ) -> tuple[PsfGrid, ZernikeField]:
     """Put the fitted field on a grid of nodes.
 
     Parameters
     ----------
     fit : WavefrontFit
-    points : Points
+    images : sequence of Images
         The observations, to count each tile's support.
     channels : tuple of str
     x_px, y_px : (Tx,), (Ty,) float
@@ -123,7 +127,8 @@ def render_grid(
     Returns
     -------
     PsfGrid
-        Flagged FILLED where fewer than `LEAST_OBSERVATIONS` images lie nearest to a node.
+        Its sigma is what the fit's covariance says and what the images show beyond their noise. Flagged FILLED where
+        fewer than `LEAST_OBSERVATIONS` images lie nearest to a node.
     ZernikeField
         Coefficients with standard errors; `residual` is chi2 per sample of the images nearest to each node. A channel
         whose scale of diffraction differs from the common one has another effective wavelength: its wavelengths carry
@@ -137,13 +142,13 @@ def render_grid(
     for c in range(len(channels)):
         rendered = render_kernels(fit, c, nodes, OVERSAMPLE)[0]
         kernels.append(rendered.reshape(*tiles, *rendered.shape[1:]))
-        sigma.append(relative_sigma(fit, c, nodes).reshape(tiles))
+        sigma.append(np.hypot(relative_sigma(fit, c, nodes), fit.misfit(c, nodes)).reshape(tiles))
         shape = shape_at(fit, c, nodes)
         shapes.append(shape)
         coefficients.append(shape.scale / scale * shape.coefficients_nm.reshape(*tiles, -1))
         variance = np.diagonal(fit.spread(c, nodes), axis1=1, axis2=2)[:, : fit.layout.terms]
         stderr.append(shape.scale / scale * np.sqrt(np.maximum(variance, 0.0)).reshape(*tiles, -1))
-    counts = count_support(fit, points, x_px, y_px)
+    counts = count_support(fit, images, x_px, y_px)
     flags = np.where(counts < LEAST_OBSERVATIONS, int(Flag.FILLED), 0)
     grid = PsfGrid(x_px, y_px, np.array(kernels), OVERSAMPLE, np.array(sigma), counts, flags, channels)
     imaging = Imaging(
@@ -177,11 +182,11 @@ def _tile_chi2(fit: WavefrontFit, nodes: FloatArray, channels: int) -> npt.NDArr
     return np.tile(mean, channels)
 
 
-def image_centroids(fit: WavefrontFit, channel: int) -> npt.NDArray[np.float64]:
-    """Centroids (S, 2) of every light's image in one channel, pixels: position, lateral colour, PSF's displacement."""
+def image_centroids(fit: WavefrontFit, channel: int, lights_px: FloatArray) -> npt.NDArray[np.float64]:
+    """Centroids (N, 2) of lights' images in one channel, pixels: position, lateral colour, PSF's displacement."""
     lateral = slice(fit.layout.terms, fit.layout.terms + 2)
     centroids = []
-    for xy_px in np.array_split(fit.xy_px, -(-len(fit.xy_px) // CHUNK)):
+    for xy_px in np.array_split(lights_px, -(-len(lights_px) // CHUNK)):
         moved = xy_px + fit.local(channel, xy_px)[:, lateral]
         centroids.append(moved + render_kernels(fit, channel, xy_px, 1)[1])
     return np.concatenate(centroids)

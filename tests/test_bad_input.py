@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import pytest
 
-from calib import calibrate
+from calib import calibrate, pipeline
 from psfbank.bank import PsfBank
 from psfbank.errors import CalibrationError, ManifestError
 
@@ -178,7 +178,9 @@ def test_a_session_of_which_nothing_is_left_is_an_error_that_names_every_part(sa
 @pytest.fixture(scope="module")
 def spoilt_boards(tmp_path_factory: pytest.TempPathFactory) -> PsfBank:
     """Ten boards: one torn, one behind a curtain by a third, one wholly, one dark, one of another size."""
-    return calibrate(boards(tmp_path_factory.mktemp("boards"), spoil=True))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pipeline, "gather", lambda *_: None)
+        return calibrate(boards(tmp_path_factory.mktemp("boards"), spoil=True))
 
 
 def boards(folder: Path, spoil: bool) -> Path:

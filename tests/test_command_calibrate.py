@@ -47,7 +47,7 @@ def test_the_summary_goes_to_stdout_and_progress_to_stderr(run: Run, sample_part
     rows = {line.split("│")[1].strip(): line for line in out.splitlines() if line.startswith("│")}
     assert "0.25" in rows["noise"]
     assert "least: 0.4" in rows["shading"]
-    assert "none: the session has no usable led captures" in rows["psf"]
+    assert "none: no capture shows a grid of points or a chart" in rows["psf"]
     assert "none: no capture shows a chessboard" in rows["distortion"]
     assert out.split("\n")[0].rstrip() == "psfbank phone-like"
     assert out.rstrip().endswith(f"{output}  {output.stat().st_size / 1e6:.3g} MB")

@@ -16,7 +16,7 @@ from scipy.ndimage import fourier_shift
 from scipy.optimize import least_squares, minimize
 from scipy.spatial.transform import Rotation
 
-from calib import calibrate, pipeline
+from calib import calibrate, evidence, pipeline
 from calib.psf import LEAST_OBSERVATIONS
 from calib.wavefront import WavefrontFit
 from psfbank.bank import PsfBank
@@ -210,6 +210,11 @@ def test_provenance_tells_what_went_in_and_what_came_out(run: Run, got: Calibrat
     assert psf["tiles"] == [len(grid.y_px), len(grid.x_px)]
     assert psf["tiles_filled"] == int(np.sum(np.asarray(grid.flags) & Flag.FILLED != 0))
     assert psf["points"] > 350
+    assert psf["pieces_of_charts"] > 100
+    assert psf["reserved"] == pytest.approx(0.2 * (psf["points"] + psf["pieces_of_charts"]), abs=2)
+    assert psf["chi2_per_sample_reserved"] < 1.3
+    for row in psf["rejected"]:
+        assert set(row) == {"capture", "x_px", "y_px", "chi2_per_sample"}
     assert psf["led_frames"] == 3
     assert psf["f_number_declared"] is True
     assert 0.8 < psf["chi2_per_sample"] < 1.2
@@ -217,7 +222,9 @@ def test_provenance_tells_what_went_in_and_what_came_out(run: Run, got: Calibrat
 
 def test_every_step_is_told_to_its_end(run: Run) -> None:
     steps = list(dict.fromkeys(step for step, _, _ in run.told))
-    assert steps == ["read captures", "find points", "wavefront", "find chessboards", "centre corners", "distortion"]
+    assert steps == [
+        *("read captures", "find points", "find chessboards", "gather", "wavefront", "centre corners", "distortion")
+    ]
     for step in steps:
         done, total = zip(*((d, t) for s, d, t in run.told if s == step), strict=True)
         assert list(done) == sorted(done)
@@ -240,14 +247,36 @@ def test_the_bank_survives_its_file(run: Run, tmp_path: Path) -> None:
         assert stored[part] == told[part]
 
 
-def test_without_points_there_is_a_bank_without_psfs(sample_part: Part) -> None:
+def test_without_points_the_boards_give_the_psfs(
+    sample_part: Part, truth: Calibration, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(evidence, "MOST_PIECES", 250)  # enough for a test
+    with ThreadPoolExecutor(2) as executor:
+        calibration = calibrate(sample_part("chessboard", "flat", "dark"), executor=executor).at()
+    assert calibration.provenance["missing"] == {}
+    summary = calibration.provenance["summary"]["psf"]
+    assert (summary["points"], len(summary["charts_excite"])) == (0, 8)
+    places = [(x, y) for x in (60.0, 255.0, 450.0) for y in (60.0, 190.0, 320.0)]
+    for channel in "RGB":
+        errors = [relative_error(calibration, truth, x, y, channel) for x, y in places]
+        assert np.median(errors) < 0.12, channel
+
+
+def relative_error(got: Calibration, truth: Calibration, x_px: float, y_px: float, channel: str) -> float:
+    kernel, expected = got.psf(x_px, y_px, channel), truth.psf(x_px, y_px, channel)
+    pad = (expected.shape[0] - kernel.shape[0]) // 2
+    kernel, expected = np.pad(kernel, max(pad, 0)), np.pad(expected, max(-pad, 0))
+    return float(np.linalg.norm(kernel - expected) / np.linalg.norm(expected))
+
+
+def test_boards_without_evidence_give_a_bank_without_psfs(sample_part: Part, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pipeline, "gather", lambda *_: None)
     calibration = calibrate(sample_part("chessboard", "flat", "dark")).at()
     assert calibration.psf_grid is None
     assert calibration.wavefront is None
     assert calibration.distortion is not None
     assert calibration.illumination is not None
     assert calibration.noise is not None
-    assert calibration.provenance["missing"] == {"psf": "the session has no usable led captures"}
     assert set(calibration.provenance["summary"]) == {"noise", "shading", "distortion"}
     with pytest.raises(MissingPartError):
         calibration.psf(10, 10)
@@ -268,13 +297,16 @@ def test_without_boards_the_map_rests_on_the_points(
     assert "only as sure as the point grids are tilted" in caplog.text
 
 
-def test_without_flats_there_is_a_map_and_neither_noise_nor_shading(sample_part: Part) -> None:
+def test_without_flats_there_is_a_map_and_neither_noise_nor_shading(
+    sample_part: Part, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pipeline, "gather", lambda *_: None)
     calibration = calibrate(sample_part("chessboard", "dark")).at()
     assert calibration.noise is None
     assert calibration.illumination is None
     assert calibration.distortion is not None
     missing = calibration.provenance["missing"]
-    assert set(missing) == {"noise", "shading", "psf"}
+    assert set(missing) == {"noise", "shading"}
     assert "no two of 0 flat captures show one level" in missing["noise"]
     assert missing["shading"] == "the session has no usable flat captures"
 
@@ -285,6 +317,6 @@ def test_flats_and_darks_alone_give_noise_and_shading(sample_part: Part) -> None
     assert calibration.illumination is not None
     assert calibration.distortion is None
     assert calibration.provenance["missing"] == {
-        "psf": "the session has no usable led captures",
+        "psf": "no capture shows a grid of points or a chart",
         "distortion": "no capture shows a chessboard or a grid of points",
     }

@@ -177,13 +177,15 @@ def grids(turns: tuple[tuple[float, ...], ...]) -> tuple[PointSet, WavefrontFit]
     sigma = np.linspace(0.01, 0.02, count)
     unseen = np.zeros(count, dtype=bool)
     eye, chi2 = np.eye(len(vector)), np.ones(count)
-    fit = WavefrontFit(LAYOUT, optics, SIZE_PX, 8, vector, eye, xy_px, sigma, used, unseen, chi2)
+    fit = WavefrontFit(
+        LAYOUT, optics, SIZE_PX, 8, vector, eye, xy_px, sigma, used, unseen, chi2, *np.ones((2, 3, count))
+    )
     images = Points(
         xy_px, np.ones(count), np.zeros((count, 3, 3)), np.ones((count, 3, 3)), np.zeros((count, 2)),
         np.arange(count), np.zeros(count), np.zeros(count),
     )  # fmt: skip
     pitches = tuple(entry("led", pitch_mm=40.0) for _ in turns)
-    return PointSet(images, tuple(views), pitches), fit
+    return PointSet(images, tuple(views), pitches, tuple(f"{k}.png" for k in range(len(turns)))), fit
 
 
 def test_point_grids_are_flat_views_at_the_centroids_of_their_images() -> None:
@@ -192,8 +194,8 @@ def test_point_grids_are_flat_views_at_the_centroids_of_their_images() -> None:
     assert views.target == (-1, -1)
     for c, channel in enumerate(CHANNELS):
         corners = views.corners[channel]
-        np.testing.assert_allclose(corners.image_px[0], image_centroids(fit, c)[:48])
-        np.testing.assert_allclose(corners.image_px[1, :42], image_centroids(fit, c)[48:])
+        np.testing.assert_allclose(corners.image_px[0], image_centroids(fit, c, fit.xy_px)[:48])
+        np.testing.assert_allclose(corners.image_px[1, :42], image_centroids(fit, c, fit.xy_px)[48:])
         np.testing.assert_array_equal(corners.object_mm[1, :42], points.views[1].index * 40.0)
         np.testing.assert_array_equal(corners.found[0], fit.used[:48])
         assert not corners.found[1, 42:].any()

@@ -9,7 +9,7 @@ import numpy.typing as npt
 import pytest
 from scipy.ndimage import fourier_shift
 
-from calib.fieldmodel import Layout, field_polynomials, local_map
+from calib.fieldmodel import Images, Layout, field_polynomials, local_map
 from calib.pointmodel import Optics, PointModel, Samples
 from calib.psf import (
     LEAST_OBSERVATIONS,
@@ -22,9 +22,9 @@ from calib.psf import (
     shape_at,
     tile_nodes,
 )
-from calib.wavefront.joint import PUPIL_SAMPLES, WavefrontFit, field_position
+from calib.wavefront.joint import WavefrontFit
+from calib.wavefront.pose import PUPIL_SAMPLES, field_position
 from psfbank.flags import Flag
-from psfbank.model import Points
 from psfbank.render import FieldRenderer
 from psfbank.zernike import centroid_px, effective_psf, noll_terms
 
@@ -67,6 +67,8 @@ def fit_of(
         np.ones(count, dtype=bool),
         np.zeros(count, dtype=bool),
         np.ones(count),
+        np.zeros((3, count)),
+        np.ones((3, count)),
     )
 
 
@@ -158,7 +160,7 @@ def test_centroids_of_images_are_position_lateral_colour_and_displacement() -> N
         2: np.stack([0.2 + 0 * at[:, 0], -0.6 * at[:, 1]], 1),
     }
     for channel in range(3):
-        centroids = image_centroids(fit, channel)
+        centroids = image_centroids(fit, channel, lights)
         np.testing.assert_allclose(
             centroids, lights + moved[channel] + render_kernels(fit, channel, lights, 1)[1], atol=1e-9
         )
@@ -173,29 +175,19 @@ def test_centroids_of_images_are_position_lateral_colour_and_displacement() -> N
             np.testing.assert_allclose(seen, place, atol=0.03)
 
 
-def points_at(xy_px: Array, flags: npt.NDArray[np.int64] | None = None) -> Points:
-    count = len(xy_px)
-    zero = np.zeros(3 * count, dtype=np.int64)
-    return Points(
-        np.tile(xy_px, (3, 1)),
-        np.repeat([0, 1, 2], count),
-        np.zeros((3 * count, 3, 3)),
-        np.ones((3 * count, 3, 3)),
-        np.zeros((3 * count, 2)),
-        np.tile(np.arange(count), 3),
-        zero,
-        zero if flags is None else flags,
-    )
+def images_at(count: int, keep: dict[int, list[int]] | None = None) -> list[Images]:
+    """Images of `count` lights in three channels; `keep` names those of a channel that are there."""
+    nothing = Samples(*(np.zeros((0, 1, 3)),) * 2, *(np.zeros((0, 1, 3, 3)),) * 2)
+    sources = [np.array((keep or {}).get(c, list(range(count)))) for c in range(3)]
+    return [Images(nothing, np.zeros((len(source), 2)), source, c) for c, source in enumerate(sources)]
 
 
-def test_support_counts_used_and_unsaturated_images_nearest_to_each_node() -> None:
+def test_support_counts_the_images_nearest_to_each_node_that_were_used() -> None:
     x_px, y_px = np.array([0.0, 80.0, 159.0]), np.array([0.0, 60.0, 119.0])
     lights = np.array([(2.0, 3.0), (10.0, 8.0), (75.0, 5.0), (150.0, 110.0), (85.0, 70.0), (78.0, 50.0)])
     fit = replace(skewed_field(lights), used=np.array([True, True, True, True, True, False]))
-    flags = np.zeros(18, dtype=np.int64)
-    flags[1] = int(Flag.SATURATED)  # the second light, in red
-    flags[6 + 2] = int(Flag.NEAR_BORDER)  # still of use
-    counts = count_support(fit, points_at(lights, flags), x_px, y_px)
+    without_second_in_red = images_at(len(lights), {0: [0, 2, 3, 4, 5]})
+    counts = count_support(fit, without_second_in_red, x_px, y_px)
     assert counts.tolist() == [
         [[1, 1, 0], [0, 1, 0], [0, 0, 1]],
         [[2, 1, 0], [0, 1, 0], [0, 0, 1]],
@@ -243,7 +235,7 @@ def test_the_grid_holds_the_field_its_errors_and_its_support() -> None:
     lights = np.concatenate([np.array([[2.0, 3.0]] * LEAST_OBSERVATIONS), [[155.0, 118.0]]])
     fit = replace(skewed_field(lights), chi2=np.array([1.0, 2.0, 3.0, 7.0]))
     fit.vector[LAYOUT.slices()["scale"].start] = 1.02
-    grid, field = render_grid(fit, points_at(lights), ("R", "G", "B"), x_px, y_px)
+    grid, field = render_grid(fit, images_at(len(lights)), ("R", "G", "B"), x_px, y_px)
 
     assert grid.kernels.shape == (3, 3, 3, 18 * OVERSAMPLE + 1, 18 * OVERSAMPLE + 1)
     assert (grid.oversample, grid.channels) == (OVERSAMPLE, ("R", "G", "B"))
@@ -276,7 +268,7 @@ def test_a_kernel_of_the_grid_points_where_the_light_goes() -> None:
     """Coma that grows to the right: at the right border the tail points right, at the left border left."""
     fit = fit_of({COMA_X: (0.0, 60.0, 0.0)})
     x_px, y_px = tile_nodes(SIZE_PX, 60.0)
-    grid, _ = render_grid(fit, points_at(CENTRE_PX), ("R", "G", "B"), x_px, y_px)
+    grid, _ = render_grid(fit, images_at(len(CENTRE_PX)), ("R", "G", "B"), x_px, y_px)
     at = np.arange(grid.kernels.shape[-1]) - grid.kernels.shape[-1] // 2
     skew = grid.kernels.sum(-2, dtype=np.float64) @ at**3
     assert (skew[:, :, -1] > 0).all()
@@ -291,7 +283,7 @@ def test_the_wavefront_renders_the_kernels_of_the_grid() -> None:
         clip=np.array([0.25, 0.02, -0.03, 1.0]),
     )
     x_px, y_px = tile_nodes(SIZE_PX, 60.0)
-    grid, field = render_grid(fit, points_at(CENTRE_PX), ("R", "G", "B"), x_px, y_px)
+    grid, field = render_grid(fit, images_at(len(CENTRE_PX)), ("R", "G", "B"), x_px, y_px)
     imaging = field.imaging
     assert imaging is not None
     renderer = FieldRenderer.of(x_px, y_px, grid.kernels, OVERSAMPLE, field, imaging)

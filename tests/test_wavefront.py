@@ -14,18 +14,10 @@ from calib import fieldsolver
 from calib.fieldmodel import Layout, local_map, to_shape
 from calib.pointmodel import Optics, PointModel, Samples
 from calib.psf import relative_sigma, render_kernels
-from calib.wavefront import joint as wavefront
-from calib.wavefront.joint import (
-    LEAST_LIGHTS,
-    MOST_REJECTED,
-    WavefrontFit,
-    field_position,
-    fit_wavefront,
-    outliers,
-    pose_problem,
-    priors,
-    thinned,
-)
+from calib.wavefront import pose
+from calib.wavefront.joint import LEAST_LIGHTS, REJECTIONS, WavefrontFit, fit_wavefront, thinned
+from calib.wavefront.pose import field_position, pose_problem, priors
+from calib.wavefront.quality import MOST_REJECTED, outliers
 from psfbank.errors import FitFailed
 from psfbank.flags import Flag
 from psfbank.model import Points
@@ -114,7 +106,7 @@ def images_of(layout: Layout, vector: Array, xy_px: Array, seed: int) -> Points:
 @pytest.fixture(scope="module", autouse=True)
 def small_pupil() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(wavefront, "PUPIL_SAMPLES", 25)
+        patch.setattr(pose, "PUPIL_SAMPLES", 25)
         yield
 
 
@@ -127,7 +119,7 @@ def known() -> Known:
 
 @pytest.fixture(scope="module")
 def fit(known: Known) -> WavefrontFit:
-    return fit_wavefront(known.points, optics(), SIZE_PX, 3, degree=1)
+    return fit_wavefront(pose_problem(known.points, optics(), SIZE_PX, 3, half_px=HALF_PX, degree=1), SIZE_PX)
 
 
 def test_kernels_over_the_whole_field_are_the_true_ones(fit: WavefrontFit, known: Known) -> None:
@@ -164,7 +156,7 @@ def test_noise_explains_what_is_left(fit: WavefrontFit) -> None:
 def test_a_light_with_a_companion_is_rejected(fit: WavefrontFit) -> None:
     assert not fit.used[ODD_LIGHT]
     assert fit.chi2[ODD_LIGHT] == np.nanmax(fit.chi2)
-    assert np.sum(~fit.used) <= 2 * max(1, MOST_REJECTED * len(fit.used))
+    assert np.sum(~fit.used) <= REJECTIONS * max(1, MOST_REJECTED * len(fit.used))
 
 
 def test_the_covariance_is_symmetric_and_positive(fit: WavefrontFit) -> None:
@@ -181,7 +173,7 @@ def fit_green(known: Known, **options: object) -> WavefrontFit:
     few = known.points.take((known.points.source < 32) & (known.points.channel == 1))
     mono = replace(few, channel=np.zeros(len(few), dtype=np.int64))
     green = replace(optics(), wavelengths_nm=np.array([[540.0]]), weights=np.ones((1, 1)))
-    return fit_wavefront(mono, green, SIZE_PX, 1, degree=0, **options)
+    return fit_wavefront(pose_problem(mono, green, SIZE_PX, 1, half_px=HALF_PX, degree=0), SIZE_PX, **options)
 
 
 def test_the_fit_does_not_depend_on_the_number_of_workers(known: Known, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -196,7 +188,7 @@ def test_the_fit_does_not_depend_on_the_number_of_workers(known: Known, monkeypa
 def test_saturated_images_take_no_part(known: Known) -> None:
     points = known.points
     flags = np.where(points.source == 5, int(Flag.SATURATED), 0)
-    problem = pose_problem(replace(points, flags=flags), optics(), SIZE_PX, 3, degree=1, f_number_known=True)
+    problem = pose_problem(replace(points, flags=flags), optics(), SIZE_PX, 3, half_px=HALF_PX, degree=1)
     assert 5 not in problem.lights()
     assert len(problem.lights()) == len(known.xy_px) - 1
     np.testing.assert_array_equal(problem.detected_px, points.xy_px[points.channel == 0])
@@ -208,8 +200,8 @@ def test_too_few_lights_are_refused_in_words(known: Known, saturated: bool) -> N
     if saturated:
         flags = np.where(known.points.source >= LEAST_LIGHTS - 1, int(Flag.SATURATED), 0)
         few = replace(known.points, flags=flags)
-    with pytest.raises(FitFailed, match=f"{LEAST_LIGHTS - 1} point images without saturation") as caught:
-        fit_wavefront(few, optics(), SIZE_PX, 3, degree=1)
+    with pytest.raises(FitFailed, match=f"{LEAST_LIGHTS - 1} images of points or corners without saturation") as caught:
+        fit_wavefront(pose_problem(few, optics(), SIZE_PX, 3, half_px=HALF_PX, degree=1), SIZE_PX)
     assert "LED frames" in caught.value.remedy
 
 
@@ -247,7 +239,7 @@ def test_priors_are_narrow_where_physics_is_small() -> None:
 
 
 def test_thinning_takes_lights_from_everywhere(known: Known) -> None:
-    problem = pose_problem(known.points, optics(), SIZE_PX, 3, degree=1, f_number_known=True)
+    problem = pose_problem(known.points, optics(), SIZE_PX, 3, half_px=HALF_PX, degree=1)
     few = thinned(problem, 20).lights()
     assert 20 <= len(few) <= 40
     assert np.ptp(known.xy_px[few], axis=0).min() > 90

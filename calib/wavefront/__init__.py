@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
-from calib.wavefront.joint import WavefrontFit, field_position, fit_wavefront
+from calib.wavefront.joint import WavefrontFit, fit_wavefront
+from calib.wavefront.pose import Pieces, field_position, pose_problem
 
-__all__ = ["WavefrontFit", "field_position", "fit_wavefront"]
+__all__ = ["Pieces", "WavefrontFit", "field_position", "fit_wavefront", "pose_problem"]

@@ -11,43 +11,41 @@ from __future__ import annotations
 import logging
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
+from itertools import product
 
 import numpy as np
 import numpy.typing as npt
-from scipy.spatial import cKDTree
 
-from calib.fieldmodel import Images, Layout, local_map
+from calib.fieldmodel import Layout, local_map
 from calib.fieldsolver import (
     Parameters,
     Problem,
     assemble,
     covariance,
-    image_costs,
     minimise,
     position_sigma,
     refine_positions,
 )
-from calib.pointmodel import Optics, PointModel, to_samples
+from calib.pointmodel import Optics
 from calib.progress import Report, silent
+from calib.wavefront.pose import field_position
+from calib.wavefront.quality import light_chi2, light_excess, misfit, outliers, reweighed
 from calib.wavefront.remainder import Remainder, fit_remainder
 from psfbank.arrays import BoolArray, FloatArray
 from psfbank.errors import FitFailed
-from psfbank.flags import Flag
-from psfbank.model import Points
 
 log = logging.getLogger(__name__)
 
 RINGS = (0.35, 0.6, 0.8, 1.5)  # field radius in half diagonals at each stage
-START_DEFOCUS_NM = (60.0, 160.0)  # zero is a saddle: an image says nothing of the sign of its even terms
+START_DEFOCUS_NM, START_SPHERICAL_NM, START_AXIAL_NM = (25.0, 80.0, 160.0), (-25.0, 25.0), (-40.0, 0.0, 40.0)
+START_STEPS = 12
+SAME_NM = 5.0  # starts that end nearer to each other are one
+SURVIVORS = 4
 START_CLIP_GAIN = (0.25, -0.25)  # the off-axis stop may lie before or behind the aperture
-START_LIGHTS, CLIP_LIGHTS = 48, 120  # enough to choose between starts
+START_LIGHTS, CHOICE_LIGHTS, GROW_LIGHTS = 36, 120, 400  # enough to start, to choose between starts, to grow
 COARSE, FINE = 1e-3, 2e-5  # relative gain below which a stage, and the whole fit, is done
 LEAST_LIGHTS = 30
-OUTLIER_SIGMA = 6.0
-MOST_REJECTED = 0.01  # of the lights, a round
 REJECTIONS = 3  # rounds
-NEIGHBOURS = 9
-PUPIL_SAMPLES = 41
 
 
 @dataclass(frozen=True)
@@ -56,7 +54,8 @@ class WavefrontFit:
 
     `vector` (G,) and `covariance` (G, G) follow `layout`; `xy_px` (S, 2) are the lights' geometric positions (the
     reference channel's, before the PSF's own displacement) with `sigma_px` (S,) of a coordinate; `used` (S,) and
-    `reserved` (S,), which the fit never saw; `chi2` (S,) per sample. `remainder` is added to the smooth field.
+    `reserved` (S,), which the fit never saw; `chi2` (S,) per sample. `excess` and `signal` (C, S) tell the misfit, see
+    `calib.wavefront.quality`. `remainder` is added to the smooth field.
     """
 
     layout: Layout
@@ -70,6 +69,8 @@ class WavefrontFit:
     used: BoolArray
     reserved: BoolArray
     chi2: FloatArray
+    excess: FloatArray
+    signal: FloatArray
     remainder: Remainder | None = None
 
     @property
@@ -84,6 +85,11 @@ class WavefrontFit:
             mapped[:, : self.layout.terms] += self.remainder.at(xy_px)
         return np.asarray(mapped)
 
+    def misfit(self, channel: int, xy_px: FloatArray) -> npt.NDArray[np.float64]:
+        """Relative L2 error (N,) of the PSF at places (N, 2), px, that the images show beyond their noise."""
+        told = self.sound & (self.signal[channel] > 0)
+        return misfit(self.excess[channel, told], self.signal[channel, told], self.xy_px[told], xy_px)
+
     def spread(self, channel: int, xy_px: FloatArray) -> npt.NDArray[np.float64]:
         """Covariance (N, J + 7, J + 7) of `local`."""
         to_local = local_map(self.layout, channel, field_position(xy_px, self.size_px))
@@ -93,101 +99,64 @@ class WavefrontFit:
         return np.asarray(spread)
 
 
-def field_position(xy_px: FloatArray, size_px: tuple[int, int]) -> npt.NDArray[np.float64]:
-    """Places (N, 2), px -> field coordinates: zero at the image's centre, one half diagonal long at its corners."""
-    height, width = size_px
-    return np.asarray((xy_px - np.array([width - 1, height - 1]) / 2) / (np.hypot(height, width) / 2))
-
-
-def priors(layout: Layout, f_number_known: bool = True) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """Means and sigmas (G,) of the global parameters: wide where the data speak, narrow where physics is small.
-
-    A coefficient is free within 200 nm, less for higher powers of the field; channels differ by 100 nm of defocus and
-    10 nm of other terms; diffusion is near 0.25 px and the second stop near the pupil in size.
-    """
-    at = layout.slices()
-    mean, sigma = np.zeros(at["scale"].stop), np.ones(at["scale"].stop)
-    degrees = np.concatenate([np.full(d + 1, d) for d in range(layout.degree + 1)])
-    sigma[at["wave"]] = np.tile(200.0 * 0.7**degrees, layout.terms)
-    deviation = np.full((layout.channels - 1, layout.terms, layout.deviating), 10.0)
-    deviation[:, 0] *= 10.0
-    sigma[at["deviation"]] = deviation.ravel()
-    sigma[at["lateral"]] = 2.0
-    mean[at["diffusion"]], sigma[at["diffusion"]] = 0.25, 0.1
-    mean[at["clip"]], sigma[at["clip"]] = (0.0, 0.0, 0.0, 1.1), (0.5, 0.1, 0.1, 0.15)
-    common, others = at["scale"].start, slice(at["scale"].start + 1, at["scale"].stop)
-    mean[common], sigma[common] = 1.0, 0.05 if f_number_known else 0.5
-    sigma[others] = 0.03  # a channel's effective wavelength
-    return mean, sigma
-
-
-def pose_problem(
-    points: Points, optics: Optics, size_px: tuple[int, int], channels: int, *, degree: int, f_number_known: bool
-) -> Problem:
-    """Arrange points, models and priors for the solver; saturated images are left out."""
-    half_px = points.patch.shape[1] // 2
-    layout = Layout(len(optics.nm), channels, degree, reference=min(1, channels - 1))
-    detected = np.zeros((int(points.source.max()) + 1, 2))
-    detected[points.source] = points.xy_px
-    images = []
-    for c in range(channels):
-        chosen = points.take((points.channel == c) & (points.flags & Flag.SATURATED == 0))
-        images.append(Images(to_samples(chosen), field_position(chosen.xy_px, size_px), chosen.source, c))
-    models = tuple(PointModel(optics, c, half_px, PUPIL_SAMPLES) for c in range(channels))
-    return Problem(layout, models, tuple(images), detected, *priors(layout, f_number_known))
-
-
 def thinned(problem: Problem, count: int) -> Problem:
     """Return the problem of about `count` of its lights, evenly taken."""
     lights = problem.lights()
     return problem.of_lights(lights[:: max(1, len(lights) // count)])
 
 
-def start_at_centre(problem: Problem, radius: float, executor: Executor | None) -> Parameters:
-    """Try several starts on a few central lights, keep the one that explains them best."""
-    few = thinned(problem.within(radius), START_LIGHTS)
-    results = []
-    for defocus_nm in START_DEFOCUS_NM:
+def starting_points(problem: Problem) -> list[FloatArray]:
+    """Global parameters (G,) to start from: defocus, spherical aberration against it, and axial colour.
+
+    Zero is a saddle, and the common sign of all even terms is free (the twin); but the sign of one even term against
+    another, and of a channel's defocus against another's, are physics that a fit does not change on its way.
+    """
+    layout, groups = problem.layout, problem.layout.slices()
+    nm = problem.models[0].optics.nm
+    spherical = np.flatnonzero((nm == (4, 0)).all(axis=1))
+    mean_nm = np.array([model.mean_nm for model in problem.models])
+    colour = np.delete(mean_nm - mean_nm[layout.reference], layout.reference)
+    span = float(np.abs(colour).max(initial=0.0))
+    starts = []
+    for defocus, sphere, axial in product(START_DEFOCUS_NM, START_SPHERICAL_NM, START_AXIAL_NM if span else (0.0,)):
         vector = problem.prior_mean.copy()
-        vector[problem.layout.slices()["wave"].start] = defocus_nm
-        results.append(minimise(few, Parameters(vector, problem.detected_px), executor=executor, tolerance=COARSE))
-    return min(results, key=lambda result: result[1])[0]
+        wave = vector[groups["wave"]].reshape(layout.terms, layout.shared)
+        wave[0, 0] = defocus
+        wave[spherical, 0] = sphere
+        if span:
+            deviation = vector[groups["deviation"]].reshape(layout.channels - 1, layout.terms, layout.deviating)
+            deviation[:, 0, 0] = axial * colour / span
+        starts.append(vector)
+    return starts
+
+
+def start_at_centre(problem: Problem, radius: float, executor: Executor | None) -> Parameters:
+    """Try many starts on a few central lights, and the best of them on more, farther out; keep the best."""
+    few = thinned(problem.within(radius), START_LIGHTS)
+    tried = [
+        minimise(few, Parameters(vector, problem.detected_px), executor=executor, tolerance=COARSE, steps=START_STEPS)
+        for vector in starting_points(problem)
+    ]
+    wave = problem.layout.slices()["wave"]
+    distinct: list[tuple[Parameters, float]] = []
+    for result in sorted(tried, key=lambda result: result[1]):
+        if all(np.abs(result[0].vector - other.vector)[wave].max() > SAME_NM for other, _ in distinct):
+            distinct.append(result)
+    more = thinned(problem.within(max(radius, RINGS[1])), CHOICE_LIGHTS)
+    grown = [minimise(more, at, executor=executor, tolerance=COARSE) for at, _ in distinct[:SURVIVORS]]
+    return min(grown, key=lambda result: result[1])[0]
 
 
 def choose_clip(problem: Problem, at: Parameters, executor: Executor | None) -> Parameters:
     """Start the off-axis stop on either side of the aperture, keep what explains the images better."""
-    few = thinned(problem, CLIP_LIGHTS)
+    few = thinned(problem, CHOICE_LIGHTS)
     gain = problem.layout.slices()["clip"].start
     results = [minimise(few, at, executor=executor, tolerance=COARSE)]
     for start in START_CLIP_GAIN:
         vector = at.vector.copy()
-        vector[gain] = start
+        vector[gain], vector[gain + 3] = start, 1.0  # wider than the pupil it would cut nothing, and not move
         results.append(minimise(few, Parameters(vector, at.xy_px), executor=executor, tolerance=COARSE))
     return min(results, key=lambda result: result[1])[0]
-
-
-def light_chi2(problem: Problem, at: Parameters, executor: Executor | None) -> npt.NDArray[np.float64]:
-    """Huber's loss of each light (S,) per sample, all channels; NaN for lights without images."""
-    loss, samples = (np.zeros(len(problem.detected_px)) for _ in range(2))
-    for images, costs in zip(problem.images, image_costs(problem, at, executor), strict=True):
-        np.add.at(loss, images.source, costs)
-        np.add.at(samples, images.source, (images.samples.weights > 0).sum((1, 2, 3)))
-    return np.divide(loss, samples, out=np.full_like(loss, np.nan), where=samples > 0)
-
-
-def outliers(chi2: FloatArray, xy_px: FloatArray) -> BoolArray:
-    """Lights (S,) whose chi2 stands out from those around them, at most `MOST_REJECTED` of them, the worst first.
-
-    A place where every light fits badly speaks of the lens, not of the lights.
-    """
-    known = np.flatnonzero(np.isfinite(chi2))
-    out = np.zeros(len(chi2), dtype=np.bool_)
-    near = cKDTree(xy_px[known]).query(xy_px[known], k=min(NEIGHBOURS, len(known)))[1]
-    excess = chi2[known] - np.median(chi2[known][near], axis=1)
-    limit = OUTLIER_SIGMA * 1.4826 * np.median(np.abs(chi2[known] - np.median(chi2[known])))
-    worst = known[np.argsort(-excess)][: max(1, int(MOST_REJECTED * len(known)))]
-    out[known[excess > limit]] = True
-    return out & np.isin(np.arange(len(chi2)), worst)
 
 
 def with_remainder(problem: Problem, at: Parameters, remainder: Remainder | None) -> Problem:
@@ -199,13 +168,11 @@ def with_remainder(problem: Problem, at: Parameters, remainder: Remainder | None
 
 
 def fit_wavefront(
-    points: Points,
-    optics: Optics,
+    problem: Problem,
     size_px: tuple[int, int],
-    channels: int,
     *,
-    degree: int = 3,
-    f_number_known: bool = True,
+    reserved: BoolArray | None = None,
+    noise: tuple[FloatArray, FloatArray] | None = None,
     executor: Executor | None = None,
     report: Report = silent,
 ) -> WavefrontFit:
@@ -213,16 +180,13 @@ def fit_wavefront(
 
     Parameters
     ----------
-    points : Points
-        Images of all channels.
-    optics : Optics
-        Terms, wavelengths, f-number and pixel pitch.
+    problem : Problem
+        From `pose_problem`.
     size_px : (H, W)
-    channels : int
-    degree : int
-        Of the polynomials in field position.
-    f_number_known : bool
-        False frees the scale of lambda N / pitch.
+    reserved : (S,) bool, optional
+        Lights and pieces of charts that the fit must not see; only their positions are found, at the end.
+    noise : two arrays (C,), optional
+        Slope and floor of a sample's variance; with them the model's own light gives the weights, once it fits.
     executor : Executor, optional
         Threads for the rendering; the result does not depend on it.
     report : callable
@@ -235,38 +199,26 @@ def fit_wavefront(
     Raises
     ------
     FitFailed
-        With fewer than `LEAST_LIGHTS` lights that are not saturated.
+        With fewer than `LEAST_LIGHTS` lights.
 
     References
     ----------
     Gauss-Newton with analytic derivatives of modal phase retrieval; polynomial coefficients over the field as in
     nodal aberration theory (Shack and Thompson, Proc. SPIE 251, 1980).
     """
-    problem = pose_problem(points, optics, size_px, channels, degree=degree, f_number_known=f_number_known)
-    return fit_posed(problem, optics, size_px, points.patch.shape[1] // 2, executor=executor, report=report)
-
-
-def fit_posed(
-    problem: Problem,
-    optics: Optics,
-    size_px: tuple[int, int],
-    half_px: int,
-    *,
-    reserved: BoolArray | None = None,
-    executor: Executor | None = None,
-    report: Report = silent,
-) -> WavefrontFit:
-    """Fit a problem that is posed, from the centre outwards; see `fit_wavefront`."""
     sources = np.arange(len(problem.detected_px))
     reserved = np.zeros(len(sources), dtype=np.bool_) if reserved is None else reserved
     everything, problem = problem, problem.of_lights(sources[~reserved])
     if len(problem.lights()) < LEAST_LIGHTS:
         raise FitFailed(
-            f"{len(problem.lights())} point images without saturation, {LEAST_LIGHTS} are needed",
-            remedy="Shoot more LED frames, or expose them less",
+            f"{len(problem.lights())} images of points or corners without saturation, {LEAST_LIGHTS} are needed",
+            remedy="Shoot more LED frames or boards, or expose them less",
         )
     steps = len(RINGS) + REJECTIONS + 2
     at = _grow(problem, size_px, steps, executor, report)
+    if noise is not None:
+        everything = reweighed(everything, replace(at, xy_px=refine_positions(everything, at, executor)[0]), *noise)
+        problem = everything.of_lights(sources[~reserved])
     remainder: Remainder | None = None
     used = np.isin(sources, problem.lights())
     for done in range(REJECTIONS + 1):
@@ -287,11 +239,13 @@ def fit_posed(
     xy_px, sigma_px = refine_positions(aside, at, executor)
     at = replace(at, xy_px=xy_px)
     sigma_px = np.where(used, position_sigma(normal.light_matrix), sigma_px)
-    chi2 = light_chi2(with_remainder(everything, at, remainder), at, executor)
+    complete = with_remainder(everything, at, remainder)
+    chi2 = light_chi2(complete, at, executor)
     report("wavefront", steps, steps)
+    model = problem.models[0]
     return WavefrontFit(
-        problem.layout, optics, size_px, half_px, at.vector, covariance(normal), at.xy_px, sigma_px, used, reserved,
-        chi2, remainder,
+        problem.layout, model.optics, size_px, model.half_px, at.vector, covariance(normal), at.xy_px, sigma_px,
+        used, reserved, chi2, *light_excess(complete, at), remainder,
     )  # fmt: skip
 
 
@@ -307,8 +261,9 @@ def _grow(
         report("wavefront", done, steps)
         if radius < first:
             continue
-        ring = problem.within(max(radius, first))
+        last = done == len(RINGS)
+        ring = problem if last else thinned(problem.within(max(radius, first)), GROW_LIGHTS)
         if done == len(RINGS) - 1:
             at = choose_clip(ring, at, executor)
-        at, _ = minimise(ring, at, executor=executor, tolerance=COARSE if done < len(RINGS) else FINE)
+        at, _ = minimise(ring, at, executor=executor, tolerance=FINE if last else COARSE)
     return at

@@ -1,0 +1,259 @@
+"""Steps of a calibration: everything that saw the lens, arranged as one problem for the PSF field."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from threadpoolctl import threadpool_limits
+
+from calib.charts import ChartView, draw, excitation, join, observe
+from calib.fieldsolver import Problem
+from calib.geometry import DistortionFit
+from calib.kernel import reserve
+from calib.manifest import Plan
+from calib.measure import PointSet, optics_of
+from calib.photometry.variance import variance_terms
+from calib.planes import Board, board_targets, reference_channel
+from calib.pointmodel import PointModel
+from calib.progress import Report, silent
+from calib.psf import render_grid
+from calib.session import Journal, in_words
+from calib.targets import Chessboard
+from calib.wavefront import Pieces, WavefrontFit, fit_wavefront, pose_problem
+from psfbank.arrays import BoolArray, FloatArray
+from psfbank.errors import FitFailed
+from psfbank.flags import Flag
+from psfbank.model import NoiseModel, PsfGrid, ZernikeField
+
+CHART_HALF_PX = 10  # of the PSF, where there are no points to say
+MOST_PIECES, MOST_BESIDE_POINTS = 800, 300  # more sharpen little, and each costs as much as a light
+RESERVED = 0.2
+LEAST_SECTORS = 3  # of 8, in which edges must lie: two directions leave the PSF open between them
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """The posed problem, which of its sources are held in reserve (S,), and the capture of each (S,)."""
+
+    problem: Problem
+    reserved: BoolArray
+    capture: tuple[str, ...]
+
+
+def board_charts(boards: Sequence[Board], geometry: DistortionFit) -> list[ChartView]:
+    """Chessboards as charts whose pieces are their inner corners."""
+    views = []
+    for board, target, pose in zip(boards, board_targets(boards), geometry.poses, strict=True):
+        if not np.isfinite(pose).all() or board.detection.flags & Flag.UNSHARP:
+            continue
+        square = float(board.shot.entry.square_mm or 1.0)
+        columns, rows = (int(n) + 1 for n in board.detection.grid.max(axis=0))
+        found = np.logical_and.reduce(list(board.detection.found.values()))
+        views.append(
+            ChartView(
+                capture=board.shot.capture,
+                chart=Chessboard(columns, rows, square),
+                pose=pose,
+                height_mm=partial(geometry.board_shape.height_mm, target=target),
+                places_mm=board.detection.grid[found] * square,
+                low_mm=np.full(2, -square),
+                high_mm=np.array([columns, rows]) * square,
+            )
+        )
+    return views
+
+
+def cut_pieces(
+    plan: Plan,
+    views: Sequence[ChartView],
+    geometry: DistortionFit,
+    noise: NoiseModel | None,
+    half_px: int,
+    most: int,
+    rng: np.random.Generator,
+) -> tuple[Pieces, list[str], npt.NDArray[np.float64]] | None:
+    """Draw charts sharp, cut what the sensor saw of them; None when no piece lies wholly on a known chart.
+
+    Returns
+    -------
+    pieces : Pieces
+        At most about `most`, spread evenly.
+    captures : list of str
+        The capture of each piece.
+    excited : (8,) float64
+        See `calib.charts.excitation`.
+    """
+    channels = plan.camera.channels
+    fine_px = PointModel(optics_of(plan)[0], 0, half_px).fine_px
+    reference = reference_channel(channels)
+    drawings = [draw(view, geometry.distortion, reference, fine_px)[0] for view in views]
+    xy_px = np.concatenate([d.xy_px for d in drawings] or [np.zeros((0, 2))])
+    if len(xy_px) == 0:
+        return None
+    taken = reserve(xy_px, plan.camera.size_px, most / len(xy_px), rng) if len(xy_px) > most else None
+    if taken is not None:
+        ends = np.cumsum([0, *(len(d.xy_px) for d in drawings)])
+        drawings = [d.take(taken[a:b]) for d, a, b in zip(drawings, ends, ends[1:], strict=False)]
+    drawn = np.concatenate([d.drawing for d in drawings])
+    first = np.cumsum([0, *(len(d.xy_px) for d in drawings)])
+    parts = [
+        [observe(v, d, plan.camera, c, noise, int(n)) for v, d, n in zip(views, drawings, first, strict=False)]
+        for c in range(len(channels))
+    ]
+    pieces = Pieces(np.concatenate([d.xy_px for d in drawings]), tuple(join(part, drawn) for part in parts))
+    names = [view.capture.name for view, d in zip(views, drawings, strict=True) for _ in d.xy_px]
+    return pieces, names, excitation(drawn, float(fine_px[1] - fine_px[0]))
+
+
+def gather(
+    plan: Plan,
+    points: PointSet | None,
+    boards: Sequence[Board],
+    geometry: DistortionFit | None,
+    noise: NoiseModel | None,
+    rng: np.random.Generator,
+    journal: Journal,
+    report: Report = silent,
+) -> Evidence | None:
+    """Pose the problem of the PSF field from all targets; None when none says enough.
+
+    A fifth of the sources is held in reserve, evenly over the field.
+    """
+    report("gather", 0, 1)
+    half_px = CHART_HALF_PX if points is None else points.images.patch.shape[1] // 2
+    cut = None
+    if geometry is not None and boards and plan.encoding == "linear":
+        views = board_charts(boards, geometry)
+        most = MOST_PIECES if points is None else MOST_BESIDE_POINTS
+        cut = cut_pieces(plan, views, geometry, noise, half_px, most, rng)
+    if points is None and not _enough(cut, boards, plan, journal):
+        return None
+    optics, known = optics_of(plan)
+    problem = pose_problem(
+        None if points is None else points.images,
+        optics,
+        plan.camera.size_px,
+        len(plan.camera.channels),
+        half_px=half_px,
+        pieces=() if cut is None else (cut[0],),
+        f_number_known=known,
+    )
+    names = [] if points is None else points.capture_of_lights()
+    names += [] if cut is None else cut[1]
+    counts = {"points": len(problem.detected_px) - (0 if cut is None else len(cut[1]))}
+    journal.summary["psf"] = journal.summary.get("psf", {}) | counts
+    if cut is not None:
+        journal.summary["psf"] |= {"pieces_of_charts": len(cut[1]), "charts_excite": [round(v, 3) for v in cut[2]]}
+    reserved = reserve(problem.detected_px, plan.camera.size_px, RESERVED, rng)
+    report("gather", 1, 1)
+    return Evidence(problem, reserved, tuple(names))
+
+
+def _enough(
+    cut: tuple[Pieces, list[str], npt.NDArray[np.float64]] | None,
+    boards: Sequence[Board],
+    plan: Plan,
+    journal: Journal,
+) -> bool:
+    """Whether charts alone determine a PSF; says in the journal why not."""
+    if cut is None:
+        reason = "no capture shows a grid of points or a chart"
+        if boards and plan.encoding != "linear":
+            reason = "no capture shows a grid of points, and gamma-coded pictures of charts show no PSF; shoot RAW"
+        elif boards:
+            reason = "no capture shows a grid of points, and the boards are too few, unsharp, or of too small squares"
+        journal.lack("psf", reason)
+        return False
+    sectors = int(np.sum(cut[2] > 0.1 * cut[2].max()))
+    if sectors < LEAST_SECTORS:
+        journal.lack(
+            "psf",
+            f"the charts show edges in {sectors} of 8 directions only, {LEAST_SECTORS} are needed. "
+            "Shoot the board turned by 20 and by 45 degrees as well, or a noise target, or points",
+        )
+        return False
+    return True
+
+
+def measure_wavefront(
+    plan: Plan,
+    evidence: Evidence | None,
+    noise: NoiseModel | None,
+    journal: Journal,
+    executor: Executor | None,
+    report: Report = silent,
+) -> WavefrontFit | None:
+    """Fit the wavefront of the whole field to all evidence; None without any, or with too little."""
+    if evidence is None:
+        return None
+    known = optics_of(plan)[1]
+    try:
+        with threadpool_limits(1, user_api="blas"):  # many small products: BLAS threads would wait for each other
+            fit = fit_wavefront(
+                evidence.problem,
+                plan.camera.size_px,
+                reserved=evidence.reserved,
+                noise=None if noise is None else variance_terms(noise),
+                executor=executor,
+                report=report,
+            )
+    except FitFailed as error:
+        journal.lack("psf", in_words(error))
+        return None
+    journal.summary["psf"] |= fit_summary(fit, evidence, known)
+    return fit
+
+
+def fit_summary(fit: WavefrontFit, evidence: Evidence, f_number_declared: bool) -> dict[str, Any]:
+    """Put a fit in numbers for the journal, with every source that was rejected."""
+    at = fit.layout.slices()
+    common = at["scale"].start
+    scale, sigma = fit.optics.f_number * np.array([fit.vector[common], np.sqrt(fit.covariance[common, common])])
+    rejected = [
+        {
+            "capture": evidence.capture[k],
+            "x_px": round(float(fit.xy_px[k, 0]), 1),
+            "y_px": round(float(fit.xy_px[k, 1]), 1),
+            "chi2_per_sample": round(float(fit.chi2[k]), 2),
+        }
+        for k in np.flatnonzero(~fit.used & ~fit.reserved & np.isfinite(fit.chi2))
+    ]
+    chi2 = {
+        name: fit.chi2[which & np.isfinite(fit.chi2)] for name, which in (("", fit.used), ("_reserved", fit.reserved))
+    }
+    return {
+        **{f"chi2_per_sample{name}": round(float(np.median(c)), 4) for name, c in chi2.items() if len(c)},
+        "reserved": int(fit.reserved.sum()),
+        "rejected": rejected,
+        "diffusion_px": [round(float(v), 4) for v in fit.vector[at["diffusion"]]],
+        "f_number": round(float(scale), 4),
+        "f_number_sigma": round(float(sigma), 4),
+        "f_number_declared": f_number_declared,
+        "local_corrections": None if fit.remainder is None else fit.remainder.tightness,
+    }
+
+
+def render_psfs(
+    plan: Plan,
+    evidence: Evidence | None,
+    wavefront: WavefrontFit | None,
+    x_px: FloatArray,
+    y_px: FloatArray,
+    journal: Journal,
+) -> tuple[PsfGrid, ZernikeField] | tuple[None, None]:
+    """Put the fitted field on the nodes; (None, None) when there is no fit."""
+    if evidence is None or wavefront is None:
+        return None, None
+    psf, zernike = render_grid(wavefront, evidence.problem.images, plan.camera.channels, x_px, y_px)
+    journal.summary["psf"] |= {
+        "tiles": [len(y_px), len(x_px)],
+        "tiles_filled": int(np.sum(np.asarray(psf.flags) & Flag.FILLED != 0)),
+        "sigma_median": round(float(np.median(np.asarray(psf.sigma))), 5),
+    }
+    return psf, zernike

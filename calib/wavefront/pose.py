@@ -1,0 +1,107 @@
+"""Point images and pieces of charts, arranged for the solver with models, priors and noise."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from calib.chartmodel import ChartSamples
+from calib.fieldmodel import Images, Layout
+from calib.fieldsolver import Problem
+from calib.pointmodel import Optics, PointModel, to_samples
+from psfbank.arrays import FloatArray
+from psfbank.flags import Flag
+from psfbank.model import Points
+
+PUPIL_SAMPLES = 41
+LEAST_SAMPLES = 12  # of an image, below which it says nothing
+
+
+@dataclass(frozen=True)
+class Pieces:
+    """Pieces of charts at places `xy_px` (M, 2): what each channel saw of them, in the order of the channels."""
+
+    xy_px: FloatArray
+    channels: tuple[ChartSamples, ...]
+
+
+def field_position(xy_px: FloatArray, size_px: tuple[int, int]) -> npt.NDArray[np.float64]:
+    """Places (N, 2), px -> field coordinates: zero at the image's centre, one half diagonal long at its corners."""
+    height, width = size_px
+    return np.asarray((xy_px - np.array([width - 1, height - 1]) / 2) / (np.hypot(height, width) / 2))
+
+
+def priors(layout: Layout, f_number_known: bool = True) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Means and sigmas (G,) of the global parameters: wide where the data speak, narrow where physics is small.
+
+    A coefficient is free within 200 nm, less for higher powers of the field; channels differ by 100 nm of defocus and
+    10 nm of other terms; diffusion is near 0.25 px and the second stop near the pupil in size.
+    """
+    at = layout.slices()
+    mean, sigma = np.zeros(at["scale"].stop), np.ones(at["scale"].stop)
+    degrees = np.concatenate([np.full(d + 1, d) for d in range(layout.degree + 1)])
+    sigma[at["wave"]] = np.tile(200.0 * 0.7**degrees, layout.terms)
+    deviation = np.full((layout.channels - 1, layout.terms, layout.deviating), 10.0)
+    deviation[:, 0] *= 10.0
+    sigma[at["deviation"]] = deviation.ravel()
+    sigma[at["lateral"]] = 2.0
+    mean[at["diffusion"]], sigma[at["diffusion"]] = 0.25, 0.1
+    mean[at["clip"]], sigma[at["clip"]] = (0.0, 0.0, 0.0, 1.1), (0.5, 0.1, 0.1, 0.15)
+    common, others = at["scale"].start, slice(at["scale"].start + 1, at["scale"].stop)
+    mean[common], sigma[common] = 1.0, 0.05 if f_number_known else 0.5
+    sigma[others] = 0.03  # a channel's effective wavelength
+    return mean, sigma
+
+
+def pose_problem(
+    points: Points | None,
+    optics: Optics,
+    size_px: tuple[int, int],
+    channels: int,
+    *,
+    half_px: int,
+    pieces: Sequence[Pieces] = (),
+    degree: int = 3,
+    f_number_known: bool = True,
+) -> Problem:
+    """Arrange observations, models and priors for the solver; saturated point images are left out.
+
+    Parameters
+    ----------
+    points : Points or None
+    optics : Optics
+    size_px : (H, W)
+    channels : int
+    half_px : int
+        Half width of the PSF; that of the points' patches where there are points.
+    pieces : sequence of Pieces
+        Drawn for the fine grid of a PSF of that width. Numbered after the lights, one after the other.
+    degree : int
+        Of the polynomials in field position.
+    f_number_known : bool
+        False frees the scale of lambda N / pitch.
+    """
+    layout = Layout(len(optics.nm), channels, degree, reference=min(1, channels - 1))
+    models = tuple(PointModel(optics, c, half_px, PUPIL_SAMPLES) for c in range(channels))
+    places: list[FloatArray] = [np.zeros((0, 2))]
+    images = []
+    if points is not None:
+        detected = np.zeros((int(points.source.max()) + 1, 2))
+        detected[points.source] = points.xy_px
+        places.append(detected)
+        for c in range(channels):
+            known = np.isfinite(points.variance).sum((1, 2)) >= LEAST_SAMPLES
+            chosen = points.take((points.channel == c) & (points.flags & Flag.SATURATED == 0) & known)
+            field = field_position(chosen.xy_px, size_px)
+            images.append(Images(to_samples(chosen), field, chosen.source, c))
+    for piece in pieces:
+        first = sum(len(p) for p in places)
+        places.append(piece.xy_px)
+        for c, samples in enumerate(piece.channels):
+            enough = np.flatnonzero((samples.weights > 0).sum((1, 2, 3)) >= LEAST_SAMPLES)
+            field = field_position(piece.xy_px[enough], size_px)
+            images.append(Images(samples.take(enough), field, first + enough, c))
+    return Problem(layout, models, tuple(images), np.concatenate(places), *priors(layout, f_number_known))
