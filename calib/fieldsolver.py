@@ -225,8 +225,13 @@ def covariance(normal: Normal) -> npt.NDArray[np.float64]:
 def minimise(
     problem: Problem, start: Parameters, *, tolerance: float, steps: int = 20, executor: Executor | None = None
 ) -> tuple[Parameters, float]:
-    """Levenberg-Marquardt from `start`; stops when a step lowers the cost by less than `tolerance` of it."""
+    """Levenberg-Marquardt from `start`.
+
+    Stops when a step lowers the cost by less than `tolerance`, in units of the cost of a sample: chi2, even where the
+    noise is not known. A share of the whole cost would not do: nearly all of it is noise, which no step can lower.
+    """
     at, damping = start, 1e-3
+    samples = max(1, sum(int(np.count_nonzero(i.samples.weights)) for i in problem.images))
     normal = assemble(problem, at, executor)
     used = problem.lights()
     for _ in range(steps):
@@ -243,7 +248,7 @@ def minimise(
             return at, normal.cost
         gained = normal.cost - cost
         at, damping = tried, max(damping / 5, 1e-7)
-        if gained < tolerance * cost:
+        if gained < tolerance * cost / samples:
             return at, cost
         normal = assemble(problem, at, executor)
     log.debug("the wavefront fit used all of its %d steps", steps)

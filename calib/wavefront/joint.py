@@ -37,13 +37,12 @@ from psfbank.errors import FitFailed
 log = logging.getLogger(__name__)
 
 RINGS = (0.35, 0.6, 0.8, 1.5)  # field radius in half diagonals at each stage
-START_DEFOCUS_NM, START_SPHERICAL_NM, START_AXIAL_NM = (25.0, 80.0, 160.0), (-25.0, 25.0), (-40.0, 0.0, 40.0)
-START_STEPS = 12
+START_DEFOCUS_NM, START_SPHERICAL_NM = (25.0, 80.0, 160.0), (-25.0, 25.0)
 SAME_NM = 5.0  # starts that end nearer to each other are one
-SURVIVORS = 4
+SURVIVORS = 3
 START_CLIP_GAIN = (0.25, -0.25)  # the off-axis stop may lie before or behind the aperture
-START_LIGHTS, CHOICE_LIGHTS, GROW_LIGHTS = 36, 120, 400  # enough to start, to choose between starts, to grow
-COARSE, FINE = 1e-3, 2e-5  # relative gain below which a stage, and the whole fit, is done
+START_LIGHTS, CHOICE_LIGHTS, GROW_LIGHTS = 36, 120, 300  # enough to start, to choose between starts, to grow
+COARSE, FINE = 5.0, 1.0  # gain in chi2 below which a stage, and the whole fit, is done
 LEAST_LIGHTS = 30
 REJECTIONS = 3  # rounds
 
@@ -106,26 +105,18 @@ def thinned(problem: Problem, count: int) -> Problem:
 
 
 def starting_points(problem: Problem) -> list[FloatArray]:
-    """Global parameters (G,) to start from: defocus, spherical aberration against it, and axial colour.
+    """Global parameters (G,) to start from: defocus, and spherical aberration of either sign against it.
 
     Zero is a saddle, and the common sign of all even terms is free (the twin); but the sign of one even term against
-    another, and of a channel's defocus against another's, are physics that a fit does not change on its way.
+    another is physics, and a fit that starts on the wrong side bends everything else to it.
     """
-    layout, groups = problem.layout, problem.layout.slices()
-    nm = problem.models[0].optics.nm
+    nm, wave = problem.models[0].optics.nm, problem.layout.slices()["wave"]
     spherical = np.flatnonzero((nm == (4, 0)).all(axis=1))
-    mean_nm = np.array([model.mean_nm for model in problem.models])
-    colour = np.delete(mean_nm - mean_nm[layout.reference], layout.reference)
-    span = float(np.abs(colour).max(initial=0.0))
     starts = []
-    for defocus, sphere, axial in product(START_DEFOCUS_NM, START_SPHERICAL_NM, START_AXIAL_NM if span else (0.0,)):
+    for defocus, sphere in product(START_DEFOCUS_NM, START_SPHERICAL_NM if len(spherical) else (0.0,)):
         vector = problem.prior_mean.copy()
-        wave = vector[groups["wave"]].reshape(layout.terms, layout.shared)
-        wave[0, 0] = defocus
-        wave[spherical, 0] = sphere
-        if span:
-            deviation = vector[groups["deviation"]].reshape(layout.channels - 1, layout.terms, layout.deviating)
-            deviation[:, 0, 0] = axial * colour / span
+        vector[wave.start] = defocus
+        vector[wave.start + spherical * problem.layout.shared] = sphere
         starts.append(vector)
     return starts
 
@@ -134,7 +125,7 @@ def start_at_centre(problem: Problem, radius: float, executor: Executor | None) 
     """Try many starts on a few central lights, and the best of them on more, farther out; keep the best."""
     few = thinned(problem.within(radius), START_LIGHTS)
     tried = [
-        minimise(few, Parameters(vector, problem.detected_px), executor=executor, tolerance=COARSE, steps=START_STEPS)
+        minimise(few, Parameters(vector, problem.detected_px), executor=executor, tolerance=COARSE)
         for vector in starting_points(problem)
     ]
     wave = problem.layout.slices()["wave"]
@@ -149,13 +140,12 @@ def start_at_centre(problem: Problem, radius: float, executor: Executor | None) 
 
 def choose_clip(problem: Problem, at: Parameters, executor: Executor | None) -> Parameters:
     """Start the off-axis stop on either side of the aperture, keep what explains the images better."""
-    few = thinned(problem, CHOICE_LIGHTS)
     gain = problem.layout.slices()["clip"].start
-    results = [minimise(few, at, executor=executor, tolerance=COARSE)]
+    results = [minimise(problem, at, executor=executor, tolerance=COARSE)]
     for start in START_CLIP_GAIN:
         vector = at.vector.copy()
         vector[gain], vector[gain + 3] = start, 1.0  # wider than the pupil it would cut nothing, and not move
-        results.append(minimise(few, Parameters(vector, at.xy_px), executor=executor, tolerance=COARSE))
+        results.append(minimise(problem, Parameters(vector, at.xy_px), executor=executor, tolerance=COARSE))
     return min(results, key=lambda result: result[1])[0]
 
 
@@ -261,9 +251,8 @@ def _grow(
         report("wavefront", done, steps)
         if radius < first:
             continue
-        last = done == len(RINGS)
-        ring = problem if last else thinned(problem.within(max(radius, first)), GROW_LIGHTS)
-        if done == len(RINGS) - 1:
+        ring = thinned(problem.within(max(radius, first)), GROW_LIGHTS)
+        at = minimise(ring, at, executor=executor, tolerance=COARSE)[0]
+        if done == len(RINGS):
             at = choose_clip(ring, at, executor)
-        at, _ = minimise(ring, at, executor=executor, tolerance=FINE if last else COARSE)
-    return at
+    return minimise(problem, at, executor=executor, tolerance=FINE)[0]
