@@ -26,10 +26,10 @@ LEAST_AREA = 0.01  # of the picture that the frame encloses
 STRAIGHT = 0.03  # of its outline's length, by which distortion may bend the frame
 MARGINS = (GAP_CELLS + FRAME_CELLS, GAP_CELLS)  # of the frame's outer and inner edge, beyond the pattern
 BLOCK_CELLS, MOST_BLOCKS = 16, 10  # size and count along a side of what is matched
-SEARCH_PX = (8, 4, 2)  # about the expected place, round by round
+SEARCH, LEAST_SEARCH_PX = (0.016, 0.008, 0.004), (8, 4, 2)  # about the expected place, round by round: of the pattern
 ALIKE = 0.5  # least correlation of a block with its rendering
 BLUR_PX = 2.0  # box that stands for the lens, and for the filter that joins the sites of a mosaic
-STRAY_PX = 0.5  # distance from the smooth map of all blocks beyond which one is wrong
+STRAY_PX, STRAY_MEDIANS = 0.5, 5.0  # distance from the map of all blocks, also in medians, beyond which one is wrong
 LEAST_POINTS = 8
 
 
@@ -57,6 +57,11 @@ class _Map:
     def __call__(self, places_mm: FloatArray) -> npt.NDArray[np.float64]:
         flat = cv2.perspectiveTransform(places_mm.reshape(1, -1, 2), self.homography).reshape(-1, 2)
         return np.asarray(flat + _cubics(places_mm, self.size_mm)[:, : len(self.bend_px)] @ self.bend_px)
+
+    def diagonal_px(self) -> float:
+        """Length of the pattern's diagonal in the picture."""
+        ends = self(np.array([[0.0, 0.0], self.size_mm]))
+        return float(np.hypot(*(ends[1] - ends[0])))
 
     def jacobian(self, places_mm: FloatArray, step_mm: float) -> npt.NDArray[np.float64]:
         """Differentiate pixels by millimetres, (N, 2, 2)."""
@@ -108,7 +113,8 @@ def find(capture: Capture, camera: Camera, entry: Entry) -> NoiseView:
             where=capture.name,
             remedy="Check `pattern`, focus, and that cells are two pixels wide or more",
         )
-    for search_px in SEARCH_PX:
+    for share, least_px in zip(SEARCH, LEAST_SEARCH_PX, strict=True):
+        search_px = max(least_px, int(share * best.diagonal_px()))
         found_px, correlation = _match(grey, target, best, places, search_px)
         good, best = _smoothed(best, places, found_px, correlation > ALIKE)
     if good.sum() < LEAST_POINTS:
@@ -176,7 +182,7 @@ def _first_guess(grey: npt.NDArray[np.float32], target: NoiseTarget, places: Flo
         outline = target.outline_mm(margin).astype(np.float32)
         homography = cv2.getPerspectiveTransform(outline, np.roll(corners, turn, axis=0))
         guess = _Map(np.asarray(homography, dtype=np.float64), target.size_mm, np.zeros((0, 2)))
-        alike = float(np.median(_match(grey, target, guess, places[:5], SEARCH_PX[0])[1]))
+        alike = float(np.median(_match(grey, target, guess, places[:5], LEAST_SEARCH_PX[0])[1]))
         if alike > best_alike:
             best, best_alike = guess, alike
     return best, best_alike
@@ -237,5 +243,6 @@ def _smoothed(
         columns = _cubics(places, expected.size_mm)[:, : 10 if good.sum() >= 30 else 6 if good.sum() >= 18 else 3]
         bend = np.linalg.lstsq(columns[good], (found_px - flat(places))[good], rcond=None)[0]
         fitted = _Map(flat.homography, expected.size_mm, bend)
-        good = good & (np.hypot(*(found_px - fitted(places)).T) < STRAY_PX)
+        apart = np.hypot(*(found_px - fitted(places)).T)  # large pictures bend more than the map does
+        good = good & (apart < max(STRAY_PX, STRAY_MEDIANS * float(np.median(apart[good]))))
     return good, fitted

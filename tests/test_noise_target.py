@@ -11,7 +11,7 @@ from scipy.ndimage import gaussian_filter
 from scipy.spatial.transform import Rotation
 
 from calib.manifest import Entry
-from calib.noise_target import LEAST_POINTS, find
+from calib.noise_target import LEAST_POINTS, _Map, _smoothed, find
 from calib.synth import plane_of, rays_of
 from calib.targets import SURROUND, Chessboard, NoiseTarget, bernoulli_pattern
 from psfbank.errors import NoTargetFound
@@ -165,3 +165,15 @@ def test_a_thing_that_hides_part_of_the_pattern_costs_that_part_alone(entry):
 def test_an_entry_of_another_kind_is_a_mistake_of_the_caller():
     with pytest.raises(ValueError, match="led"):
         find(picture(np.zeros(SIZE_PX)), camera(), Entry("led", (), Setting(), pitch_mm=40.0))
+
+
+def test_a_picture_that_bends_more_than_the_map_loses_only_its_wrong_blocks():
+    """Large pictures leave pixels to a cubic map; what stands out against that is still wrong."""
+    places = np.stack(np.meshgrid(np.linspace(10, 90, 10), np.linspace(10, 90, 10)), -1).reshape(-1, 2)
+    rho = places / 50 - 1
+    found_px = 20 * places + 30 * rho * np.sum(rho**2, axis=1, keepdims=True) ** 2
+    found_px[[7, 45, 88]] += np.array([[25.0, 0.0], [-14.0, 14.0], [0.0, 30.0]])
+    start = _Map(np.diag([20.0, 20.0, 1.0]), np.array([100.0, 100.0]), np.zeros((0, 2)))
+    good, fitted = _smoothed(start, places, found_px, np.ones(100, dtype=bool))
+    assert np.flatnonzero(~good).tolist() == [7, 45, 88]
+    assert np.hypot(*(fitted(places) - found_px).T)[good].max() > 0.5
