@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import tifffile
+from scipy.interpolate import interp1d
 
 from calib.pointmodel import Optics, Samples
 from calib.wavefront.diversity import TAIL, Planes, objective_planes, parabolic_planes
@@ -90,8 +91,12 @@ def relative_errors(predicted: Array, seen: Array) -> Array:
 
 
 @pytest.mark.skipif(not STACK.exists(), reason="the focus stack is not here (PSFBANK_REAL_DATA)")
-def test_every_other_plane_of_a_real_bead_predicts_the_planes_between() -> None:
-    seen, between = np.arange(FIRST, LAST + 1, 2), np.arange(FIRST + 1, LAST, 2)
+# measured: 0.102 where every other plane is seen, 0.66 of the neighbours' error; 0.126 where every fourth is, a third.
+# What is left is the scalar model with an evenly lit pupil, at an aperture where polarisation begins to count.
+@pytest.mark.parametrize(("gap", "rms", "of_the_neighbours"), [(2, 0.115, 0.72), (4, 0.14, 0.4)])
+def test_some_planes_of_a_real_bead_predict_the_planes_between(gap: int, rms: float, of_the_neighbours: float) -> None:
+    seen = np.arange(FIRST, LAST + 1, gap)
+    between = np.setdiff1d(np.arange(FIRST, LAST), seen)
     # the f-number of a scalar model is 1 / (2 NA); Noll's 22 is the spherical term of order 6
     lens = Optics(noll_terms(4, 22), np.array([[520.0]]), np.ones((1, 1)), 1 / (2 * 0.85), 0.13)
     extras = Extras(diffusion_px=Within(0.7, 0.05, 2.0), scale=Within(1.0, 0.8, 1.3))  # the bead has a size
@@ -103,18 +108,16 @@ def test_every_other_plane_of_a_real_bead_predicts_the_planes_between() -> None:
     place = np.stack([np.interp(between, seen, fit.xy_px[:, k]) for k in (0, 1)], axis=1)
     target = TileImages(bead(between), place, np.arange(len(between)))
     predicted = predict(fit, target, lens, planes=planes_at(between))
-    model = relative_errors(predicted, target.samples.values)
-    neighbours = (bead(between - 1).values + bead(between + 1).values) / 2
-    average = relative_errors(neighbours, target.samples.values)
-    alike = [np.corrcoef(a.ravel(), b.ravel())[0, 1] for a, b in zip(predicted, target.samples.values, strict=True)]
+    truth = target.samples.values
+    model = relative_errors(predicted, truth)
+    neighbours = interp1d(seen, images.samples.values, axis=0)(between)
+    average = relative_errors(neighbours, truth)
+    alike = [np.corrcoef(a.ravel(), b.ravel())[0, 1] for a, b in zip(predicted, truth, strict=True)]
 
     assert fit.success
     assert not fit.ambiguous
-    # measured: 0.102 against 0.155 of the neighbours' mean, medians 0.087 and 0.125. What is left is the scalar model
-    # with an evenly lit pupil, at an aperture where light's polarisation begins to count
-    assert np.sqrt(np.mean(model**2)) < 0.115
-    assert np.sqrt(np.mean(model**2)) < 0.72 * np.sqrt(np.mean(average**2))
-    assert np.median(model) < 0.1
-    assert (model < average).sum() >= 5
-    assert np.median(alike) > 0.994
-    assert min(alike) > 0.975
+    assert np.sqrt(np.mean(model**2)) < rms
+    assert np.sqrt(np.mean(model**2)) < of_the_neighbours * np.sqrt(np.mean(average**2))
+    assert (model < average).mean() > 0.8
+    assert np.median(alike) > 0.99
+    assert min(alike) > 0.97
