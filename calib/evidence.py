@@ -19,7 +19,7 @@ from calib.kernel import reserve
 from calib.manifest import Plan
 from calib.measure import PointSet, optics_of
 from calib.photometry.variance import variance_terms
-from calib.planes import Board, board_targets, reference_channel
+from calib.planes import Board, NoiseShot, board_targets, reference_channel
 from calib.pointmodel import PointModel
 from calib.progress import Report, silent
 from calib.psf import render_grid
@@ -49,7 +49,7 @@ class Evidence:
 def board_charts(boards: Sequence[Board], geometry: DistortionFit) -> list[ChartView]:
     """Chessboards as charts whose pieces are their inner corners."""
     views = []
-    for board, target, pose in zip(boards, board_targets(boards), geometry.poses, strict=True):
+    for board, target, pose in zip(boards, board_targets(boards), geometry.poses, strict=False):
         if not np.isfinite(pose).all() or board.detection.flags & Flag.UNSHARP:
             continue
         square = float(board.shot.entry.square_mm or 1.0)
@@ -67,6 +67,23 @@ def board_charts(boards: Sequence[Board], geometry: DistortionFit) -> list[Chart
             )
         )
     return views
+
+
+def noise_charts(noise_shots: Sequence[NoiseShot], poses: FloatArray) -> list[ChartView]:
+    """Noise targets as charts whose pieces are the blocks that were found."""
+    views = []
+    for seen, pose in zip(noise_shots, poses, strict=True):
+        if np.isfinite(pose).all():
+            target, low_mm = seen.view.target, seen.view.target.outline_mm()[0]
+            high_mm = target.outline_mm()[2]
+            places_mm = seen.view.object_mm
+            views.append(ChartView(seen.shot.capture, target, pose, flat, places_mm, low_mm, high_mm))
+    return views
+
+
+def flat(places_mm: FloatArray) -> npt.NDArray[np.float64]:
+    """Height (N,) mm of a flat chart."""
+    return np.zeros(len(places_mm))
 
 
 def cut_pieces(
@@ -115,6 +132,7 @@ def gather(
     plan: Plan,
     points: PointSet | None,
     boards: Sequence[Board],
+    noise_shots: Sequence[NoiseShot],
     geometry: DistortionFit | None,
     noise: NoiseModel | None,
     rng: np.random.Generator,
@@ -128,11 +146,11 @@ def gather(
     report("gather", 0, 1)
     half_px = CHART_HALF_PX if points is None else points.images.patch.shape[1] // 2
     cut = None
-    if geometry is not None and boards and plan.encoding == "linear":
-        views = board_charts(boards, geometry)
+    if geometry is not None and plan.encoding == "linear":
+        views = board_charts(boards, geometry) + noise_charts(noise_shots, geometry.poses[len(boards) :])
         most = MOST_PIECES if points is None else MOST_BESIDE_POINTS
         cut = cut_pieces(plan, views, geometry, noise, half_px, most, rng)
-    if points is None and not _enough(cut, boards, plan, journal):
+    if points is None and not _enough(cut, bool(boards or noise_shots), plan, journal):
         return None
     optics, known = optics_of(plan)
     problem = pose_problem(
@@ -157,17 +175,17 @@ def gather(
 
 def _enough(
     cut: tuple[Pieces, list[str], npt.NDArray[np.float64]] | None,
-    boards: Sequence[Board],
+    charts: bool,
     plan: Plan,
     journal: Journal,
 ) -> bool:
     """Whether charts alone determine a PSF; says in the journal why not."""
     if cut is None:
         reason = "no capture shows a grid of points or a chart"
-        if boards and plan.encoding != "linear":
+        if charts and plan.encoding != "linear":
             reason = "no capture shows a grid of points, and gamma-coded pictures of charts show no PSF; shoot RAW"
-        elif boards:
-            reason = "no capture shows a grid of points, and the boards are too few, unsharp, or of too small squares"
+        elif charts:
+            reason = "no capture shows a grid of points, and the charts are too few, unsharp, or too small"
         journal.lack("psf", reason)
         return False
     sectors = int(np.sum(cut[2] > 0.1 * cut[2].max()))

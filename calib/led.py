@@ -13,6 +13,7 @@ from scipy import ndimage
 from scipy.spatial import cKDTree
 from skimage.feature import peak_local_max
 
+from calib.photometry.variance import pixel_variance
 from psfbank.arrays import BoolArray, FloatArray
 from psfbank.errors import NoTargetFound
 from psfbank.flags import Flag
@@ -228,27 +229,6 @@ def relative_widths(views: Sequence[PointView], captures: Sequence[Capture], cam
         if len(ratio) >= LEAST_POINTS:
             worst[v] = max(worst[v], float(np.median(ratio)))
     return worst
-
-
-def pixel_variance(capture: Capture, camera: Camera, noise: NoiseModel | None) -> npt.NDArray[np.float64]:
-    """Variance of every sample in units of white = 1, (H, W) or (H, W, C); infinite where saturated.
-
-    Where no noise model tells the read noise the background's scatter stands for it; without one at all, light above
-    the background is taken to be known to 5 %.
-    """
-    pixels = np.asarray(capture.pixels, dtype=np.float64)
-    light = np.maximum(ndimage.gaussian_filter(pixels, (1, 1) if pixels.ndim == 2 else (1, 1, 0)), 0.0)
-    background = (1.4826 * np.median(np.abs(pixels - np.median(pixels)))) ** 2 + 1e-12
-    if noise is None:
-        variance = background + (0.05 * light) ** 2
-    else:
-        span = noise.white_dn - noise.black_dn
-        shot, read = noise.gain_dn_per_e / span, noise.gain_dn_per_e * noise.read_noise_e / span
-        floor = np.where(np.isnan(read), background, read**2 + 1 / 12 / span**2)
-        sites = np.arange(pixels.shape[-1]) if pixels.ndim == 3 else cfa_sites(camera.cfa, pixels.shape)
-        variance = shot[sites] * light + floor[sites]
-    variance[capture.saturated] = np.inf
-    return np.asarray(variance)
 
 
 def cut_points(

@@ -107,11 +107,29 @@ def find_points(
         report("find points", done, len(shots))
     if not views:
         return None
+    views, kept = _sharp_frames(plan, views, kept, journal)
     spacing = min(view.spacing_px for view in views)
     half_px = int(np.clip(PATCH_OF_SPACING * spacing, SMALLEST_HALF_PX, LARGEST_HALF_PX))
     images = led.cut_points(views, [shot.capture for shot in kept], plan.camera, noise, half_px)
     journal.summary["psf"] = {"led_frames": len(views)}
     return PointSet(images, tuple(views), tuple(s.entry for s in kept), tuple(s.capture.name for s in kept))
+
+
+def _sharp_frames(
+    plan: Plan, views: Sequence[led.PointView], shots: Sequence[Shot], journal: Journal
+) -> tuple[list[led.PointView], list[Shot]]:
+    """Leave out frames whose points are wider than another frame's of the same setting: it lost focus, or moved."""
+    settings = [str(shot.entry.setting) for shot in shots]  # as text: NaN, which stands for unknown, equals nothing
+    ratio = np.ones(len(views))
+    for setting in dict.fromkeys(settings):
+        alike = [k for k, other in enumerate(settings) if other == setting]
+        ratio[alike] = led.relative_widths([views[k] for k in alike], [shots[k].capture for k in alike], plan.camera)
+    for shot, wider in zip(shots, ratio, strict=True):
+        if wider > led.UNSHARP_RATIO:
+            reason = f"its points are {wider:.2f} times as wide as another frame's: out of focus, or something moved"
+            journal.flag(shot.capture.name, Flag.UNSHARP, reason)
+    keep = [k for k in range(len(views)) if ratio[k] <= led.UNSHARP_RATIO]
+    return [views[k] for k in keep], [shots[k] for k in keep]
 
 
 def optics_of(plan: Plan) -> tuple[Optics, bool]:

@@ -10,7 +10,7 @@ import numpy as np
 from calib.evidence import gather, measure_wavefront, render_psfs
 from calib.manifest import load_plan
 from calib.measure import find_points, measure_noise, measure_shading
-from calib.planes import centre_boards, find_boards, measure_distortion, sharp_geometry
+from calib.planes import centre_boards, find_boards, find_noise_targets, measure_distortion, sharp_geometry
 from calib.progress import Report, silent
 from calib.psf import tile_nodes
 from calib.session import Journal, provenance, read_session, require_one_lens
@@ -59,12 +59,13 @@ def calibrate(
     shading = measure_shading(plan, shots, x_px, y_px, journal)
     points = find_points(plan, shots["led"], noise, journal, report)
     boards = find_boards(plan, shots["chessboard"], journal, report)
-    charted = sharp_geometry(plan, boards, journal)
-    evidence = gather(plan, points, boards, charted, noise, np.random.default_rng(seed), journal, report)
+    targets = find_noise_targets(plan, shots["noise_target"], journal, report)
+    charted = sharp_geometry(plan, boards, targets, journal)
+    evidence = gather(plan, points, boards, targets, charted, noise, np.random.default_rng(seed), journal, report)
     wavefront = measure_wavefront(plan, evidence, noise, journal, executor, report)
     psf, zernike = render_psfs(plan, evidence, wavefront, x_px, y_px, journal)
     boards = centre_boards(plan, boards, psf, report)
-    distortion = measure_distortion(plan, points, wavefront, boards, journal, report)
+    distortion = measure_distortion(plan, points, wavefront, boards, targets, journal, report)
 
     if noise is None and shading is None and psf is None and distortion is None:
         raise CalibrationError(

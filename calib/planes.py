@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from calib import chessboard, geometry
+from calib import chessboard, geometry, noise_target
 from calib.manifest import Entry, Plan
 from calib.measure import PointSet
 from calib.progress import Report, silent
@@ -25,6 +25,7 @@ log = logging.getLogger(__name__)
 # No detection is trusted beyond this: what is left of asymmetric blur, a chart's own flaws and the wavefront model's
 # misfit is smooth over the field, and a few points that noise alone makes very sure would bend the focal length.
 SYSTEMATIC_PX = 0.03
+BLOCK_SIGMA_PX = 0.1  # of a block of a noise target
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,40 @@ def centre_boards(plan: Plan, boards: Sequence[Board], psf: PsfGrid | None, repo
         centred.append(replace(board, detection=detection))
         report("centre corners", done, len(boards))
     return centred
+
+
+@dataclass(frozen=True)
+class NoiseShot:
+    """One noise target seen: what was found of it, and the capture it is in."""
+
+    view: noise_target.NoiseView
+    shot: Shot
+
+
+def find_noise_targets(plan: Plan, shots: Sequence[Shot], journal: Journal, report: Report = silent) -> list[NoiseShot]:
+    """Find every noise target; views without one are flagged."""
+    found = []
+    for done, shot in enumerate(shots, start=1):
+        try:
+            found.append(NoiseShot(noise_target.find(shot.capture, plan.camera, shot.entry), shot))
+        except NoTargetFound as error:
+            journal.flag(shot.capture.name, Flag.UNUSABLE, in_words(error))
+        report("find noise targets", done, len(shots))
+    return found
+
+
+def noise_views(noise_shots: Sequence[NoiseShot], channels: tuple[str, ...]) -> PlaneViews:
+    """Arrange noise targets as views of flat targets, seen in the reference channel alone."""
+    corners = {}
+    for channel in channels:
+        seen = channel == reference_channel(channels)
+        corners[channel] = geometry.join(
+            [
+                Corners(n.view.object_mm[None], n.view.image_px[None], np.full((1, len(n.view.object_mm)), seen))
+                for n in noise_shots
+            ]
+        )
+    return PlaneViews(corners, np.full(corners[channels[0]].found.shape, BLOCK_SIGMA_PX), (-1,) * len(noise_shots))
 
 
 @dataclass(frozen=True)
@@ -126,20 +161,25 @@ def reference_channel(channels: tuple[str, ...]) -> str:
     return "G" if "G" in channels else channels[0]
 
 
-def sharp_geometry(plan: Plan, boards: Sequence[Board], journal: Journal) -> geometry.DistortionFit | None:
-    """Where charts lie, by their corners as they look; good enough to draw them sharp. None when boards are too few."""
-    if not boards:
+def sharp_geometry(
+    plan: Plan, boards: Sequence[Board], noise_shots: Sequence[NoiseShot], journal: Journal
+) -> geometry.DistortionFit | None:
+    """Find where charts lie, well enough to draw them sharp: boards first, then noise targets; None when too few."""
+    channels = plan.camera.channels
+    parts = [board_views(boards, channels)] if boards else []
+    parts += [noise_views(noise_shots, channels)] if noise_shots else []
+    if not parts:
         return None
-    views, channels = board_views(boards, plan.camera.channels), plan.camera.channels
+    reference = reference_channel(channels)
     try:
         return geometry.fit_distortion(
-            views.corners[reference_channel(channels)],
+            geometry.join([part.corners[reference] for part in parts]),
             plan.camera.size_px,
-            target=views.target,
-            sigma_px=np.hypot(views.sigma_px, SYSTEMATIC_PX),
+            target=[number for part in parts for number in part.target],
+            sigma_px=np.hypot(stack_padded([part.sigma_px for part in parts]), SYSTEMATIC_PX),
         )
     except FitFailed as error:
-        journal.lack("charts as a source of PSFs", in_words(error))
+        journal.lack("charts", in_words(error))
         return None
 
 
@@ -148,12 +188,14 @@ def measure_distortion(
     points: PointSet | None,
     wavefront: WavefrontFit | None,
     boards: Sequence[Board],
+    noise_shots: Sequence[NoiseShot],
     journal: Journal,
     report: Report = silent,
 ) -> DistortionMap | None:
-    """Fit the distortion map to chessboards and point grids together; None when neither suffices."""
+    """Fit the distortion map to chessboards, noise targets and point grids together; None when they do not suffice."""
     channels = plan.camera.channels
     parts = [board_views(boards, channels)] if boards else []
+    parts += [noise_views(noise_shots, channels)] if noise_shots else []
     if points is not None and wavefront is not None:
         parts.append(point_views(points, wavefront, channels))
     if not parts:

@@ -21,7 +21,7 @@ from psfbank.model import Capture
 log = logging.getLogger(__name__)
 
 LIBRARIES = ("h5py", "lmfit", "numpy", "prysm", "scikit-image", "scipy")
-KINDS = ("led", "chessboard", "flat", "dark")  # those whose pictures are read
+KINDS = ("led", "chessboard", "noise_target", "flat", "dark")  # those whose pictures are read
 
 
 @dataclass
@@ -88,7 +88,7 @@ def require_one_lens(plan: Plan) -> None:
     optical = {
         str((e.setting.focal_mm, e.setting.f_number, e.setting.focus_m))
         for e in plan.entries
-        if e.kind in ("led", "chessboard", "flat")
+        if e.kind in ("led", "chessboard", "noise_target", "flat")
     }
     if len(optical) > 1:
         raise ManifestError(

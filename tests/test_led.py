@@ -21,9 +21,9 @@ from calib.led import (
     image_widths,
     index_grid,
     luminance,
-    pixel_variance,
     relative_widths,
 )
+from calib.photometry.variance import pixel_variance
 from psfbank.errors import NoTargetFound
 from psfbank.flags import Flag
 from psfbank.model import Camera, Capture, NoiseModel

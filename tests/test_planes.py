@@ -209,7 +209,7 @@ def test_boards_and_points_give_one_map_with_lateral_colour() -> None:
     journal, told = Journal(), []
     points, fit = grids(((0, 5, 0), (4, 0, 2)))
     boards = boards_of(entry("chessboard", square_mm=25.0), (9, 6))
-    found = measure_distortion(plan(), points, fit, boards, journal, lambda *step: told.append(step))
+    found = measure_distortion(plan(), points, fit, boards, [], journal, lambda *step: told.append(step))
     assert found is not None
     np.testing.assert_allclose(found.camera_matrix[[0, 1], [0, 1]], FOCAL_PX, rtol=2e-3)
     rays = np.array([(0.3, 0.2), (-0.4, 0.1), (0.1, -0.3)])
@@ -228,7 +228,7 @@ def test_boards_and_points_give_one_map_with_lateral_colour() -> None:
 def test_points_alone_give_a_map_and_a_warning(caplog: pytest.LogCaptureFixture) -> None:
     points, fit = grids(((0, 25, 0), (24, 0, 2), (-20, -15, 5), (18, -20, 0)))
     with caplog.at_level(logging.WARNING):
-        found = measure_distortion(plan(), points, fit, [], Journal())
+        found = measure_distortion(plan(), points, fit, [], [], Journal())
     assert found is not None
     np.testing.assert_allclose(found.camera_matrix[[0, 1], [0, 1]], FOCAL_PX, rtol=5e-3)
     assert "without chessboards the focal length is only as sure as the point grids are tilted" in caplog.text
@@ -246,7 +246,7 @@ def test_a_camera_of_one_channel_has_no_lateral_colour() -> None:
         )
         for board in boards_of(entry("chessboard", square_mm=25.0), (9, 6))
     ]
-    found = measure_distortion(plan(mono), None, None, boards, Journal())
+    found = measure_distortion(plan(mono), None, None, boards, [], Journal())
     assert found is not None
     assert found.channels == ("Y",)
 
@@ -261,7 +261,7 @@ def test_a_camera_of_one_channel_has_no_lateral_colour() -> None:
 def test_too_few_views_give_no_map(views: int, reason: str) -> None:
     journal = Journal()
     boards = boards_of(entry("chessboard", square_mm=25.0), (9, 6))[:views]
-    assert measure_distortion(plan(), None, None, boards, journal) is None
+    assert measure_distortion(plan(), None, None, boards, [], journal) is None
     assert journal.missing["distortion"].startswith(reason)
     assert journal.summary == {}
 
@@ -271,7 +271,7 @@ def test_a_target_seen_only_in_part_does_not_spoil_the_others() -> None:
     cropped, whole = entry("chessboard", square_mm=30.0), entry("chessboard", square_mm=25.0)
     part = Board(detection(4, 5, (0, -20, 0), 30.0, Flag.PARTIAL), Shot(cropped, blank("part")))
     journal = Journal()
-    found = measure_distortion(plan(), None, None, [part, *boards_of(whole, (9, 6))], journal)
+    found = measure_distortion(plan(), None, None, [part, *boards_of(whole, (9, 6))], [], journal)
     assert found is not None
     assert journal.summary["distortion"]["views"] == 7
     np.testing.assert_allclose(found.camera_matrix[[0, 1], [0, 1]], FOCAL_PX, rtol=2e-3)

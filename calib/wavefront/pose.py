@@ -67,7 +67,7 @@ def pose_problem(
     degree: int = 3,
     f_number_known: bool = True,
 ) -> Problem:
-    """Arrange observations, models and priors for the solver; saturated point images are left out.
+    """Arrange observations, models and priors for the solver; saturated and blended point images are left out.
 
     Parameters
     ----------
@@ -93,8 +93,9 @@ def pose_problem(
         detected[points.source] = points.xy_px
         places.append(detected)
         for c in range(channels):
+            spoilt = points.flags & (Flag.SATURATED | Flag.OVERLAPPING) != 0
             known = np.isfinite(points.variance).sum((1, 2)) >= LEAST_SAMPLES
-            chosen = points.take((points.channel == c) & (points.flags & Flag.SATURATED == 0) & known)
+            chosen = points.take((points.channel == c) & ~spoilt & known)
             field = field_position(chosen.xy_px, size_px)
             images.append(Images(to_samples(chosen), field, chosen.source, c))
     for piece in pieces:
