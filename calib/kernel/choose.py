@@ -19,13 +19,14 @@ from psfbank.arrays import FloatArray
 
 DELTAS = (math.inf, 1e3, 1e2, 1e1, 1.0, 0.1)  # the base alone; remainders within 3, 10, 32 ... % of the base
 PER_DELTA = {"tiles": 16.0, "channels": 4.0, "symmetry": 1.0}  # at first, in units of `delta`
-FACTORS = {  # tried afterwards, one after the other
+FACTORS = {  # tried afterwards, one after the other, the other weights staying
+    "delta": (0.1,),
     "tiles": (1 / 8, 8.0),
     "channels": (8.0,),
     "symmetry": (16.0,),
     "band": (4.0,),
 }
-ITERATIONS = 30  # of a trial: enough to tell weights apart
+ITERATIONS = 40  # of a trial: enough to tell weights apart
 CERTAIN = 1.0  # standard errors by which a remainder must beat the base (Breiman et al., CART, 1984)
 
 

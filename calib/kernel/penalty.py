@@ -66,44 +66,42 @@ class Penalty:
         envelope = gaussian_filter(base, blur, mode="constant")
         peak = envelope.max((-2, -1), keepdims=True)
         variance = (envelope + turned(envelope)) ** 2 / 4 + (ENVELOPE_FLOOR * peak) ** 2
-        self.weights = weights
-        self.precision = np.asarray(1 / variance, dtype=np.float32)
-        self.rows = np.asarray(2 / (variance[:, 1:] + variance[:, :-1]), dtype=np.float32)
-        self.columns = np.asarray(2 / (variance[:, :, 1:] + variance[:, :, :-1]), dtype=np.float32)
-        self.shared = np.asarray(1 / variance.mean(0), dtype=np.float32)
-        self.peak = np.asarray(1 / peak**2, dtype=np.float32)
+        precision = np.asarray(1 / variance, dtype=np.float32)
         from_border = np.minimum(np.arange(size), np.arange(size)[::-1])
         border = np.minimum(from_border[:, None], from_border) < BORDER_PX * oversample
-        self.size = np.asarray(self.precision * (weights.delta + weights.boundary * border), dtype=np.float32)
         self.low_pass = low_pass(size, oversample)
+        self.band = np.asarray(weights.band / peak**2, dtype=np.float32)
+        self.odd = np.float32(weights.symmetry / 2) * precision
+        self.size = precision * np.asarray(weights.delta + weights.boundary * border, dtype=np.float32)
+        self.shared = np.asarray(weights.channels / variance.mean(0), dtype=np.float32)
+        self.rows, self.columns = (
+            np.asarray(2 * weights.tiles / (variance[ahead] + variance[behind]), dtype=np.float32)
+            for ahead, behind in (_ends(1), _ends(2))
+        )
 
     def gradient(self, delta: Batch) -> Batch:
         """Half of the penalties' gradient, the same shape; linear in delta."""
-        w, low = self.weights, self.low_pass
-        out = self.size * delta
-        if w.symmetry:
-            out += np.float32(w.symmetry / 2) * self.precision * (delta - turned(delta))
-        if w.band:
-            out += np.float32(w.band) * self.peak * (delta - low @ delta @ low)
-        if w.channels and len(delta) > 1:
-            out += np.float32(w.channels) * self.shared * (delta - delta.mean(0))
-        if w.tiles:
-            for axis, precision in ((1, self.rows), (2, self.columns)):
-                step = np.float32(w.tiles) * precision * np.diff(delta, axis=axis)
-                ahead, behind = _ends(axis)
-                out[ahead] += step
-                out[behind] -= step
+        low = self.low_pass
+        out = (self.size + self.odd + self.band) * delta
+        out -= self.odd * turned(delta)
+        out -= self.band * (low @ delta @ low)
+        if len(delta) > 1:
+            out += self.shared * (delta - delta.mean(0))
+        for axis, precision in ((1, self.rows), (2, self.columns)):
+            step = precision * np.diff(delta, axis=axis)
+            ahead, behind = _ends(axis)
+            out[ahead] += step
+            out[behind] -= step
         return out
 
     def bound(self) -> Batch:
         """Diagonal (C, Ty, Tx, K, K) that nowhere curves less than the penalties do (Gershgorin)."""
-        w = self.weights
-        out = self.size + np.float32(w.symmetry) * self.precision + np.float32(w.band) * self.peak
+        out = self.size + 2 * self.odd + self.band
         if len(out) > 1:
-            out += np.float32(2 * w.channels) * self.shared
+            out += 2 * self.shared
         for axis, precision in ((1, self.rows), (2, self.columns)):
             for end in _ends(axis):
-                out[end] += np.float32(2 * w.tiles) * precision
+                out[end] += 2 * precision
         return np.asarray(out)
 
     def relax(self, delta: Batch) -> None:

@@ -20,8 +20,8 @@ from calib.kernel.penalty import Penalties, Penalty
 from calib.sampling import Batch
 from psfbank.arrays import FloatArray
 
-ITERATIONS = 60
-TOLERANCE = 1e-4  # relative change of the kernels in a step below which they are done
+ITERATIONS = 150
+TOLERANCE = 1e-3  # of the remainder so far: a smaller step ends the descent
 POWER_ROUNDS = 12
 MARGIN = 1.1  # on the power method's estimate of the largest curvature
 LEAST_CURVATURE = 0.03  # of a node's mean: samples that few images saw
@@ -165,7 +165,7 @@ class Descent:
             following = (1 + math.sqrt(1 + 4 * momentum**2)) / 2
             ahead = there + np.float32((momentum - 1) / following) * step
             here, momentum = there, following
-            if np.linalg.norm(step) < TOLERANCE * np.linalg.norm(here):
+            if np.linalg.norm(step) <= TOLERANCE * np.linalg.norm(here - self.base):
                 break
         return here
 
