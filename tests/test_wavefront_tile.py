@@ -191,6 +191,19 @@ def test_diffusion_and_a_second_stop_are_found_within_their_errors() -> None:
     assert fit.extras_stderr["scale"] == 0
 
 
+def test_of_a_stop_that_cuts_nothing_only_its_bounds_are_known() -> None:
+    rng = np.random.default_rng(25)
+    lens = optics(8)
+    truth = some_wavefront(rng, 5)
+    extras = Extras(clip_radius=Within(1.5, 1.4, 1.6))
+
+    fit = fit_tile(images_of(truth, lens, rng, planes=THREE), lens, rng=rng, planes=THREE, extras=extras)
+
+    assert fit.extras_stderr["clip_radius"] == pytest.approx(0.2 / np.sqrt(12))
+    assert (fit.stderr_nm < 2.0).all()
+    assert rms_waves(fit.coefficients_nm - truth) < 0.005
+
+
 def test_standard_errors_are_those_of_repeated_fits() -> None:
     rng = np.random.default_rng(11)
     lens = optics()

@@ -14,6 +14,7 @@ import numpy.typing as npt
 from threadpoolctl import threadpool_limits
 
 from calib.wavefront.problem import Problem, jacobian, residual
+from psfbank.arrays import FloatArray
 from psfbank.errors import FitFailed
 
 COARSE, FINE = 1e-3, 1e-7  # relative gain of a step below which a start, and the whole fit, is done
@@ -51,8 +52,20 @@ def minimise(problem: Problem, start: lmfit.Parameters, *, fine: bool = True) ->
         result = fit.least_squares(jac=jacobian, x_scale="jac", ftol=tolerance, xtol=tolerance, gtol=None)
     chi2 = float(np.sum(np.square(result.residual)))
     reduced = chi2 / problem.degrees_of_freedom
-    covariance = getattr(result, "covar", np.full((result.nvarys, result.nvarys), np.nan))
-    return Solution(result.params, chi2, reduced, covariance * max(1.0, reduced), bool(result.status > 0))
+    covariance = _covariance(result.jac, max(1.0, reduced), [result.params[name] for name in result.var_names])
+    return Solution(result.params, chi2, reduced, covariance, bool(result.status > 0))
+
+
+def _covariance(slope: FloatArray, inflation: float, parameters: list[lmfit.Parameter]) -> npt.NDArray[np.float64]:
+    """Covariance (F, F) from the whitened Jacobian (D, F) and from the bounds.
+
+    Bounds say as much as a uniform distribution between them: next to nothing where the data speak, all that is known
+    of a parameter that they do not feel (a second stop that cuts nothing), where lmfit's covariance does not exist.
+    """
+    bounds = np.diag([12.0 / (p.max - p.min) ** 2 for p in parameters])
+    matrix = slope.T @ slope / inflation + bounds
+    scale = 1.0 / np.sqrt(np.diag(matrix))
+    return np.asarray(np.linalg.inv(matrix * np.outer(scale, scale)) * np.outer(scale, scale))
 
 
 def search(problem: Problem, rng: np.random.Generator, starts: int) -> Solution:
