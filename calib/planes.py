@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 # No detection is trusted beyond this: what is left of asymmetric blur, a chart's own flaws and the wavefront model's
 # misfit is smooth over the field, and a few points that noise alone makes very sure would bend the focal length.
 SYSTEMATIC_PX = 0.03
-BLOCK_SIGMA_PX = 0.1  # of a block of a noise target
+BLOCK_SIGMA_PX = 0.2  # of a block of a noise target: where its light is, not where the centroid puts it
 
 
 @dataclass(frozen=True)

@@ -64,6 +64,13 @@ class Samples:
         """Select images."""
         return Samples(self.rows_px[which], self.cols_px[which], self.values[which], self.weights[which])
 
+    def cropped(self, half_px: int) -> Samples:
+        """Leave out what lies farther than about `half_px` from the middle of each lattice."""
+        drop = max(0, (self.rows_px.shape[-1] - 1) // 2 - -(-half_px // 2))
+        keep = slice(drop, self.rows_px.shape[-1] - drop)
+        rows_px, cols_px = self.rows_px[..., keep], self.cols_px[..., keep]
+        return Samples(rows_px, cols_px, self.values[..., keep, keep], self.weights[..., keep, keep])
+
     def sampled(self, fine: Batch, fine_px: FloatArray, xy_px: FloatArray, diffusion_px: float) -> Batch:
         """Sample fine images (B, V, F, F) about places (B, 2), px, with pixels: (B, L, V, O, O)."""
         step = np.float32(fine_px[1] - fine_px[0])
@@ -130,6 +137,10 @@ class Sampling(Protocol):
 
     def sampled(self, fine: Batch, fine_px: FloatArray, xy_px: FloatArray, diffusion_px: float) -> Batch:
         """See fine images (B, V, F, F) of a point as data would: (B, L, V, O, P)."""
+        ...
+
+    def cropped(self, half_px: int) -> Sampling:
+        """Leave out what a PSF narrower than `half_px` does not reach, where that is possible."""
         ...
 
     def reweighed(self, weights: FloatArray) -> Sampling:
@@ -200,7 +211,7 @@ class PointModel:
             higher = self._field(self._amplitude(moved), opd_nm, self.mean_nm, shape.scale)[1]
             fine.append(((higher - mono) / np.float32(STEP_PUPIL))[:, None])
         wider = self._field(amplitude, opd_nm, self.mean_nm, shape.scale * (1 + STEP_SCALE))[1]
-        fine.append(((wider - mono) / np.float32(STEP_SCALE))[:, None])
+        fine.append(((wider - mono) / np.float32(STEP_SCALE * shape.scale))[:, None])
         columns = self._sampled(np.concatenate(fine, axis=1), shape, at)
         return columns[:, :, 0], columns[:, :, 1:]
 

@@ -28,7 +28,7 @@ from calib.fieldsolver import (
 )
 from calib.pointmodel import Optics
 from calib.progress import Report, silent
-from calib.wavefront.pose import field_position
+from calib.wavefront.pose import coarse, field_position
 from calib.wavefront.quality import light_chi2, light_excess, misfit, outliers, reweighed
 from calib.wavefront.remainder import Remainder, fit_remainder
 from psfbank.arrays import BoolArray, FloatArray
@@ -41,7 +41,8 @@ START_DEFOCUS_NM, START_SPHERICAL_NM = (25.0, 80.0, 160.0), (-25.0, 25.0)
 SAME_NM = 5.0  # starts that end nearer to each other are one
 SURVIVORS = 3
 START_CLIP_GAIN = (0.25, -0.25)  # the off-axis stop may lie before or behind the aperture
-START_LIGHTS, CHOICE_LIGHTS, GROW_LIGHTS = 36, 120, 300  # enough to start, to choose between starts, to grow
+START_LIGHTS, CHOICE_LIGHTS, GROW_LIGHTS = 36, 100, 250  # enough to start, to choose between starts, to grow
+GROW_HALF_PX = 8  # of the PSF while it grows
 COARSE, FINE = 5.0, 1.0  # gain in chi2 below which a stage, and the whole fit, is done
 LEAST_LIGHTS = 30
 REJECTIONS = 3  # rounds
@@ -205,7 +206,8 @@ def fit_wavefront(
             remedy="Shoot more LED frames or boards, or expose them less",
         )
     steps = len(RINGS) + REJECTIONS + 2
-    at = _grow(problem, size_px, steps, executor, report)
+    at = _grow(coarse(problem, GROW_HALF_PX), size_px, steps, executor, report)
+    at = minimise(problem, at, executor=executor, tolerance=FINE)[0]
     if noise is not None:
         everything = reweighed(everything, replace(at, xy_px=refine_positions(everything, at, executor)[0]), *noise)
         problem = everything.of_lights(sources[~reserved])
@@ -255,4 +257,4 @@ def _grow(
         at = minimise(ring, at, executor=executor, tolerance=COARSE)[0]
         if done == len(RINGS):
             at = choose_clip(ring, at, executor)
-    return minimise(problem, at, executor=executor, tolerance=FINE)[0]
+    return at

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -54,6 +54,17 @@ def priors(layout: Layout, f_number_known: bool = True) -> tuple[npt.NDArray[np.
     mean[common], sigma[common] = 1.0, 0.05 if f_number_known else 0.5
     sigma[others] = 0.03  # a channel's effective wavelength
     return mean, sigma
+
+
+def coarse(problem: Problem, half_px: int) -> Problem:
+    """Return the problem with a smaller window and one wavelength a channel: half right, in a third of the time."""
+    optics = problem.models[0].optics
+    mean_nm = np.array([[model.mean_nm] for model in problem.models])
+    plain = replace(optics, wavelengths_nm=mean_nm, weights=np.ones_like(mean_nm))
+    half_px = min(half_px, problem.models[0].half_px)
+    models = tuple(PointModel(plain, c, half_px, PUPIL_SAMPLES) for c in range(len(mean_nm)))
+    images = tuple(replace(i, samples=i.samples.cropped(half_px)) for i in problem.images)
+    return replace(problem, models=models, images=images)
 
 
 def pose_problem(
