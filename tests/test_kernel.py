@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from calib.kernel import Observations, Penalties, reserve
+from calib.kernel import Observations, Penalties, reserve, solve_kernels
 from calib.kernel.observe import Fidelity, chi2, levels, mixing, robust_levels
 from calib.kernel.penalty import Penalty, low_pass
 from calib.kernel.register import centred, register
@@ -36,7 +37,7 @@ def grid(channels: int = 1) -> np.ndarray:
 def observe(rng: np.random.Generator, kernels: np.ndarray, count: int = 40, channel: int = 0) -> Observations:
     """Red sites of a mosaic around points of 10 000 electrons on a background of 20."""
     xy_px = rng.uniform([8, 8], [72, 52], (count, 2))
-    sites = np.round(xy_px)[:, ::-1, None, None] - 4 + 2 * np.arange(5)
+    sites = 2 * np.round(xy_px[:, ::-1, None, None] / 2) - 4 + 2 * np.arange(5)
     seen = PointSampling.at(sites[:, 0], sites[:, 1], xy_px, SIZE, OVERSAMPLE)
     mixed = np.array([kernel_at(X_PX, Y_PX, kernels, *place) for place in xy_px], dtype=np.float32)
     expected = 1e4 * seen.forward(mixed[:, None])[:, 0] + 20
@@ -247,3 +248,28 @@ def test_observations_that_disagree_in_number_are_refused() -> None:
     seen = observe(np.random.default_rng(0), grid()[0], 5)
     with pytest.raises(ValueError, match="agree"):
         Observations(seen.sampling, seen.values[:4], seen.weights[:4], seen.xy_px, seen.source, 0)
+
+
+def test_values_without_weight_may_be_anything_others_must_be_finite() -> None:
+    seen = observe(np.random.default_rng(0), grid()[0], 5)
+    values, weights = seen.values.copy(), seen.weights.copy()
+    values[2, 3] = np.nan
+    with pytest.raises(ValueError, match="finite"):
+        replace(seen, values=values)
+    weights[2, 3] = 0
+    bad = replace(seen, values=values, weights=weights)
+    flux, residual, _ = robust_levels(Fidelity(bad, X_PX, Y_PX).images(grid()[0].reshape(6, SIZE, SIZE)), bad)
+    assert flux[2] == pytest.approx(1e4, rel=0.1)
+    assert np.all(np.isfinite(residual))
+
+
+def test_a_grid_of_one_node_is_a_field_without_variation() -> None:
+    rng = np.random.default_rng(9)
+    everywhere = np.tile(spot(0.6, 0.1), (2, 3, 1, 1))
+    base = np.tile(spot(0.7), (1, 1, 1, 1, 1))
+    node_px = np.array([40.0]), np.array([30.0])
+    found = solve_kernels(
+        base, OVERSAMPLE, *node_px, [observe(rng, everywhere, 200)], Penalties(delta=1.0, symmetry=1.0)
+    )
+    error = np.linalg.norm(found[0, 0, 0] - everywhere[0, 0])
+    assert error < 0.25 * np.linalg.norm(base[0, 0, 0] - everywhere[0, 0])

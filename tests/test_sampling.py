@@ -5,7 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from calib.pointmodel import to_samples
 from calib.sampling import PointSampling, sinc_matrix
+from psfbank.model import Points
 
 OVERSAMPLE, SIZE = 3, 43
 WIDTHS_PX = (0.6, 0.9)  # across, down
@@ -105,3 +107,18 @@ def test_even_kernels_are_refused(size: int, oversample: int) -> None:
     sites = np.zeros((1, 1, 2))
     with pytest.raises(ValueError, match="odd"):
         PointSampling.at(sites, sites, np.zeros((1, 2)), size, oversample)
+
+
+def test_the_sites_of_a_cut_patch_are_the_samples_sites() -> None:
+    rng = np.random.default_rng(2)
+    patch, variance = rng.random((1, 9, 9)), np.full((1, 9, 9), np.inf)
+    variance[:, 1::2, 0::2] = 1.0  # red of a patch that starts at an odd row
+    one = np.zeros(1, dtype=int)
+    points = Points(np.array([[34.2, 44.8]]), one, patch, variance, np.array([[30, 41]]), one, one, one)
+    samples = to_samples(points)
+    seen = PointSampling.of(samples, points.xy_px, SIZE, OVERSAMPLE)
+    image = seen.forward(lattice_kernel().astype(np.float32)[None, None])[0, 0]
+    known = samples.weights.reshape(-1) > 0
+    rows, cols = np.mgrid[42:50:2, 30:39:2]
+    np.testing.assert_allclose(image[known], gaussian(cols - 34.2, rows - 44.8).ravel(), atol=1e-4)
+    np.testing.assert_array_equal(samples.values.reshape(-1)[known], patch[0, 1::2, 0::2].ravel())

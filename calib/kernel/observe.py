@@ -42,6 +42,11 @@ class Observations:
         lengths = {len(a) for a in (self.sampling, self.values, self.weights, self.xy_px, self.source)}
         if len(lengths) > 1 or self.values.shape != self.weights.shape:
             raise ValueError(f"observations must agree in number and shape, got {sorted(lengths)} images")
+        object.__setattr__(self, "values", np.where(self.weights > 0, self.values, np.float32(0)))  # bad pixels: any
+        if not (np.all(np.isfinite(self.values)) and np.all(np.isfinite(self.weights)) and np.all(self.weights >= 0)):
+            raise ValueError(
+                "`weights` must be finite and not negative, and `values` finite wherever they are positive"
+            )
 
     def __len__(self) -> int:
         return len(self.xy_px)
