@@ -52,7 +52,7 @@ class ChartSamples:
     def sampled(self, fine: Batch, fine_px: FloatArray, xy_px: FloatArray, diffusion_px: float) -> Batch:
         """See the chart through point images (B, V, F, F), the pieces at places (B, 2), px: (B, 1, V, D, 1).
 
-        With I the optical image and C the chart behind pixel and diffusion, a pixel at p holds the sum over r of
+        With I the optical image and C the chart behind pixel and diffusion, a pixel at p holds the integral over r of
         I(r) C(p - r).
         """
         step = float(fine_px[1] - fine_px[0])
@@ -70,7 +70,7 @@ class ChartSamples:
         )
         chart = down @ self.drawing[self.number] @ np.swapaxes(across, 1, 2)
         rows, cols = (at * oversample + half - reach for at in (self.rows, self.cols))
-        turned = fine[:, :, ::-1, ::-1].reshape(*fine.shape[:2], -1)
+        turned = np.float32(step**2) * fine[:, :, ::-1, ::-1].reshape(*fine.shape[:2], -1)
         out = np.empty((len(fine), 1, fine.shape[1], self.rows.shape[1], 1), dtype=np.float32)
         for k, piece in enumerate(chart):
             windows = sliding_window_view(piece, (len(fine_px), len(fine_px)))[rows[k], cols[k]]
