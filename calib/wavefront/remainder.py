@@ -28,7 +28,7 @@ LEAST_NODES = 3  # along an axis
 TYPICAL_NM = 5.0  # of a correction, at a tightness of one
 TIGHTNESS = (100.0, 30.0, 10.0, 3.0, 1.0, 0.3)
 FREEDOM = 4.0  # of the prior's t distribution
-ROUNDS = 3  # of its reweighting
+ROUNDS = 5  # of its reweighting
 FOLDS = 5
 CLEAR = 2.0  # standard errors by which held-out points must gain
 
