@@ -12,12 +12,14 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 from numpy.lib.stride_tricks import sliding_window_view
+from scipy.signal import firwin, resample_poly
 
 from calib.pointmodel import Batch
 from psfbank.arrays import FloatArray, IntArray
 from psfbank.zernike import pixel_response
 
-MARGIN_PX = 2  # drawn beyond what the optical image reaches: half a pixel, diffusion, and the shift
+MARGIN_PX = 3  # drawn beyond what the optical image reaches: half a pixel, diffusion, the shift, the filter's end
+DRAWN_FINER = 2  # cells of a drawing along a step of the fine grid, before it is filtered to that grid
 
 
 def drawn_half(window_px: int, fine_px: FloatArray) -> int:
@@ -26,13 +28,23 @@ def drawn_half(window_px: int, fine_px: FloatArray) -> int:
     return (window_px + MARGIN_PX) * oversample + len(fine_px) // 2
 
 
+def to_grid(drawing: FloatArray) -> npt.NDArray[np.float32]:
+    """Filter a drawing (D R - 1, D R - 1), `DRAWN_FINER` = D, to the fine grid: (R, R) float32.
+
+    A chart's edges hold all frequencies; sampled as they are, those near the grid's rate would come back as low ones.
+    """
+    taps = firwin(8 * DRAWN_FINER + 1, 1 / DRAWN_FINER, window=("kaiser", 4.0))
+    half = resample_poly(drawing, 1, DRAWN_FINER, axis=0, window=taps, padtype="line")
+    return np.asarray(resample_poly(half, 1, DRAWN_FINER, axis=1, window=taps, padtype="line"), dtype=np.float32)
+
+
 @dataclass(frozen=True)
 class ChartSamples:
     """Data of N pieces of charts at D sites each.
 
-    `drawing` (M, R, R) is the chart's reflectance averaged over cells of the fine grid, R odd, its middle on the pixel
-    `middle_px` (N, 2); piece k is `drawing[number[k]]`, drawn for the place `drawn_px` (N, 2). `rows`, `cols` (N, D)
-    are sites from the middle pixel; `values`, `weights` (N, 1, D, 1), the weights inverse variances.
+    `drawing` (M, R, R) is the chart's reflectance on the fine grid, free of frequencies beyond it, R odd, its middle on
+    the pixel `middle_px` (N, 2); piece k is `drawing[number[k]]`, drawn for the place `drawn_px` (N, 2). `rows`, `cols`
+    (N, D) are sites from the middle pixel; `values`, `weights` (N, 1, D, 1), the weights inverse variances.
     """
 
     drawing: npt.NDArray[np.float32]
@@ -57,8 +69,8 @@ class ChartSamples:
         """
         step = float(fine_px[1] - fine_px[0])
         oversample, reach = round(1.0 / step), len(fine_px) // 2
-        # averaging over cells of one step has the variance of a box, which the diffusion makes room for
-        blur_px = float(np.sqrt(max(diffusion_px**2 - step**2 / 12, 0.0)))
+        # averaging over cells has the variance of a box, which the diffusion makes room for
+        blur_px = float(np.sqrt(max(diffusion_px**2 - (step / DRAWN_FINER) ** 2 / 12, 0.0)))
         size, margin = self.drawing.shape[1], MARGIN_PX * oversample
         half = size // 2 - margin
         apart = np.arange(-2 * margin - 2 * half, 2 * half + 2 * margin + 1) * step

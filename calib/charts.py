@@ -10,7 +10,7 @@ import numpy.typing as npt
 from scipy.signal.windows import hann
 from scipy.spatial.transform import Rotation
 
-from calib.chartmodel import ChartSamples, drawn_half
+from calib.chartmodel import DRAWN_FINER, ChartSamples, drawn_half, to_grid
 from calib.photometry.variance import pixel_variance
 from calib.targets import Chart
 from psfbank.arrays import BoolArray, FloatArray
@@ -83,7 +83,8 @@ def draw(
     step, half = float(fine_px[1] - fine_px[0]), drawn_half(window_px, fine_px)
     xy_px = view.project(view.places_mm, lens, channel)
     middle = np.rint(xy_px)
-    axis = np.arange(-half, half + 1) * step
+    cell = step / DRAWN_FINER
+    axis = np.arange(-half * DRAWN_FINER, half * DRAWN_FINER + 1) * cell
     reach_px = half * step
     monomials = _monomials(np.stack(np.meshgrid(axis, axis), -1) / reach_px)
     drawings, kept = [], np.zeros(len(xy_px), dtype=bool)
@@ -93,9 +94,9 @@ def draw(
         kept[k] = bool(np.isfinite(at).all() and (at >= view.low_mm).all() and (at <= view.high_mm).all())
         if kept[k]:
             # a cell's box, seen along the chart's axes: the same second moments
-            footprint = step * np.linalg.norm(to_mm[[2, 1]] / reach_px, axis=0)
-            drawings.append(view.chart.reflectance(at[..., 0], at[..., 1], footprint).astype(np.float32))
-    shape = (0, len(axis), len(axis))
+            footprint = cell * np.linalg.norm(to_mm[[2, 1]] / reach_px, axis=0)
+            drawings.append(to_grid(view.chart.reflectance(at[..., 0], at[..., 1], footprint)))
+    shape = (0, 2 * half + 1, 2 * half + 1)
     drawn = np.stack(drawings) if drawings else np.zeros(shape, dtype=np.float32)
     return Drawing(drawn, middle[kept], xy_px[kept]), kept
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -86,6 +86,23 @@ def flat(places_mm: FloatArray) -> npt.NDArray[np.float64]:
     return np.zeros(len(places_mm))
 
 
+def thinned_views(
+    views: Sequence[ChartView],
+    geometry: DistortionFit,
+    channel: str,
+    size_px: tuple[int, int],
+    most: int,
+    rng: np.random.Generator,
+) -> list[ChartView]:
+    """Take about `most` of the pieces of all views, evenly over the picture."""
+    xy_px = [view.project(view.places_mm, geometry.distortion, channel) for view in views]
+    count = sum(len(xy) for xy in xy_px)
+    if count <= most:
+        return list(views)
+    taken = np.split(reserve(np.concatenate(xy_px), size_px, most / count, rng), np.cumsum([len(xy) for xy in xy_px]))
+    return [replace(v, places_mm=v.places_mm[t]) for v, t in zip(views, taken, strict=False)]
+
+
 def cut_pieces(
     plan: Plan,
     views: Sequence[ChartView],
@@ -109,14 +126,10 @@ def cut_pieces(
     channels = plan.camera.channels
     fine_px = PointModel(optics_of(plan)[0], 0, half_px).fine_px
     reference = reference_channel(channels)
+    views = thinned_views(views, geometry, reference, plan.camera.size_px, most, rng)
     drawings = [draw(view, geometry.distortion, reference, fine_px)[0] for view in views]
-    xy_px = np.concatenate([d.xy_px for d in drawings] or [np.zeros((0, 2))])
-    if len(xy_px) == 0:
+    if not any(len(d.xy_px) for d in drawings):
         return None
-    taken = reserve(xy_px, plan.camera.size_px, most / len(xy_px), rng) if len(xy_px) > most else None
-    if taken is not None:
-        ends = np.cumsum([0, *(len(d.xy_px) for d in drawings)])
-        drawings = [d.take(taken[a:b]) for d, a, b in zip(drawings, ends, ends[1:], strict=False)]
     drawn = np.concatenate([d.drawing for d in drawings])
     first = np.cumsum([0, *(len(d.xy_px) for d in drawings)])
     parts = [
