@@ -14,6 +14,7 @@ from calib.planes import centre_boards, find_boards, find_noise_targets, measure
 from calib.progress import Report, silent
 from calib.psf import tile_nodes
 from calib.session import Journal, provenance, read_session, require_one_lens
+from calib.unmodelled import add_remainder
 from psfbank.bank import PsfBank
 from psfbank.errors import CalibrationError
 from psfbank.model import Calibration
@@ -61,9 +62,11 @@ def calibrate(
     boards = find_boards(plan, shots["chessboard"], journal, report)
     targets = find_noise_targets(plan, shots["noise_target"], journal, report)
     charted = sharp_geometry(plan, boards, targets, journal)
-    evidence = gather(plan, points, boards, targets, charted, noise, np.random.default_rng(seed), journal, report)
+    rng = np.random.default_rng(seed)
+    evidence = gather(plan, points, boards, targets, charted, noise, rng, journal, report)
     wavefront = measure_wavefront(plan, evidence, noise, journal, executor, report)
     psf, zernike = render_psfs(plan, evidence, wavefront, x_px, y_px, journal)
+    psf = add_remainder(psf, wavefront, evidence, rng, journal, executor, report)
     boards = centre_boards(plan, boards, psf, report)
     distortion = measure_distortion(plan, points, wavefront, boards, targets, journal, report)
 

@@ -9,11 +9,12 @@ residuals over their full footprint. Kaiser's window (IEEE ISCAS, 20, 1974) is m
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol, Self
 
 import numpy as np
 import numpy.typing as npt
+from numpy.lib.stride_tricks import sliding_window_view
 from scipy import special
 
 from calib.pointmodel import Samples
@@ -142,3 +143,53 @@ class PointSampling:
     def moved(self, shift_px: FloatArray) -> PointSampling:
         """Move the points by `shift_px` (N, 2)."""
         return self.at(self.rows_px, self.cols_px, self.xy_px + shift_px, self.size, self.oversample)
+
+
+@dataclass(frozen=True)
+class ChartSampling:
+    """Pieces of charts: each sample is the chart, drawn on the kernel's lattice, weighed by the kernel around its site.
+
+    `drawing` (M, R, R) is shared, piece k is `drawing[number[k]]`; `rows`, `cols` (N, D) are sites from its middle, in
+    pixels; `shift_px` (N, 2) is how far the chart lies from where it was drawn; kernels are (size, size).
+    """
+
+    drawing: Batch
+    number: npt.NDArray[Any]
+    rows: npt.NDArray[Any]
+    cols: npt.NDArray[Any]
+    shift_px: FloatArray
+    size: int
+    oversample: int
+
+    def __len__(self) -> int:
+        return len(self.number)
+
+    def forward(self, kernels: Batch) -> Batch:
+        """See kernels (N, V, K, K): (N, V, D). A pixel at p holds the sum over r of k(r) chart(p - r)."""
+        turned = kernels[:, :, ::-1, ::-1].reshape(*kernels.shape[:2], -1)
+        return np.stack([turned[k] @ self._windows(k).T for k in range(len(self))])
+
+    def adjoint(self, values: Batch) -> Batch:
+        """Deposit values (N, D) on kernels (N, K, K)."""
+        found = np.stack([values[k] @ self._windows(k) for k in range(len(self))])
+        return np.asarray(found.reshape(-1, self.size, self.size)[:, ::-1, ::-1])
+
+    def _windows(self, k: int) -> Batch:
+        """Chart around each site of piece k: (D, K K)."""
+        drawn = self.drawing[self.number[k]]
+        at = np.arange(drawn.shape[0])
+        across, down = (sinc_matrix(at - self.oversample * s, len(at)) for s in self.shift_px[k])
+        piece = down @ drawn @ across.T
+        first = drawn.shape[0] // 2 - self.size // 2
+        rows, cols = (first + self.oversample * sites[k] for sites in (self.rows, self.cols))
+        windows = sliding_window_view(piece, (self.size, self.size))[rows, cols]
+        return np.ascontiguousarray(windows).reshape(len(rows), -1)
+
+    def take(self, which: npt.NDArray[Any] | slice) -> ChartSampling:
+        """Select pieces."""
+        number, rows, cols, shift_px = (a[which] for a in (self.number, self.rows, self.cols, self.shift_px))
+        return ChartSampling(self.drawing, number, rows, cols, shift_px, self.size, self.oversample)
+
+    def moved(self, shift_px: FloatArray) -> ChartSampling:
+        """Move the charts by `shift_px` (N, 2)."""
+        return replace(self, shift_px=self.shift_px + shift_px)

@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.ndimage import gaussian_filter
 
 from calib.pointmodel import to_samples
-from calib.sampling import PointSampling, sinc_matrix
+from calib.sampling import ChartSampling, PointSampling, sinc_matrix
 from psfbank.model import Points
 
 OVERSAMPLE, SIZE = 3, 43
@@ -122,3 +123,46 @@ def test_the_sites_of_a_cut_patch_are_the_samples_sites() -> None:
     rows, cols = np.mgrid[42:50:2, 30:39:2]
     np.testing.assert_allclose(image[known], gaussian(cols - 34.2, rows - 44.8).ravel(), atol=1e-4)
     np.testing.assert_array_equal(samples.values.reshape(-1)[known], patch[0, 1::2, 0::2].ravel())
+
+
+def chart_sampling(shift_px: tuple[float, float] = (0.0, 0.0)) -> ChartSampling:
+    """Three pieces of two random charts, smooth enough for the lattice, seen at five sites each."""
+    rng = np.random.default_rng(5)
+    charts = gaussian_filter(rng.random((2, 61, 61)), (0, 1.5, 1.5)).astype(np.float32)
+    rows, cols = rng.integers(-2, 3, (2, 3, 5))
+    return ChartSampling(charts, np.array([1, 0, 1]), rows, cols, np.tile(shift_px, (3, 1)), 25, 3)
+
+
+def test_the_adjoint_of_charts_is_the_transpose() -> None:
+    rng = np.random.default_rng(0)
+    sampling = chart_sampling((0.2, -0.1))
+    kernels, values = rng.normal(size=(3, 1, 25, 25)), rng.normal(size=(3, 5))
+    forward = np.sum(sampling.forward(kernels)[:, 0] * values)
+    assert forward == pytest.approx(np.sum(kernels[:, 0] * sampling.adjoint(values)), rel=1e-5)
+
+
+def test_a_chart_is_convolved_not_correlated() -> None:
+    """A kernel with all its light to the right and below shows what lies to the left and above."""
+    sampling = chart_sampling()
+    kernel = np.zeros((3, 1, 25, 25), dtype=np.float32)
+    kernel[:, 0, 12 + 2, 12 + 5] = 1.0
+    seen = sampling.forward(kernel)[:, 0]
+    for k in range(3):
+        rows, cols = 30 + 3 * sampling.rows[k], 30 + 3 * sampling.cols[k]
+        np.testing.assert_allclose(seen[k], sampling.drawing[sampling.number[k]][rows - 2, cols - 5], rtol=1e-5)
+
+
+def test_charts_move_with_their_shift() -> None:
+    kernel = np.zeros((3, 1, 25, 25), dtype=np.float32)
+    kernel[:, 0, 12, 12] = 1.0
+    moved = chart_sampling().moved(np.tile([1.0, 0.0], (3, 1))).forward(kernel)[:, 0]
+    for k, sampling in enumerate([chart_sampling()] * 3):
+        rows, cols = 30 + 3 * sampling.rows[k], 30 + 3 * (sampling.cols[k] - 1)
+        np.testing.assert_allclose(moved[k], sampling.drawing[sampling.number[k]][rows, cols], atol=1e-4)
+
+
+def test_taking_pieces_of_charts_keeps_what_belongs_together() -> None:
+    kernels = np.random.default_rng(0).random((3, 1, 25, 25)).astype(np.float32)
+    whole = chart_sampling((0.3, 0.1))
+    np.testing.assert_allclose(whole.take(np.array([2, 0])).forward(kernels[[2, 0]]), whole.forward(kernels)[[2, 0]])
+    assert len(whole.take(slice(1, 3))) == 2

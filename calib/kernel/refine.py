@@ -16,7 +16,7 @@ from calib.kernel.register import centred, register
 from calib.kernel.report import Outlier, TileReport, find_outliers, report_tiles
 from calib.kernel.solve import Descent
 from calib.sampling import Batch
-from psfbank.arrays import BoolArray, FloatArray
+from psfbank.arrays import BoolArray, FloatArray, IntArray
 from psfbank.flags import Flag
 from psfbank.model import PsfGrid
 
@@ -52,6 +52,7 @@ def refine(
     rng: np.random.Generator,
     *,
     share: float = 0.2,
+    reserved: IntArray | None = None,
     position_sigma_px: float = 0.0,
     executor: Executor | None = None,
 ) -> KernelFit:
@@ -68,6 +69,8 @@ def refine(
         Picks the reserve.
     share : float
         Of the sources, held back.
+    reserved : (R,) int, optional
+        Numbers of the sources to hold back, where they were chosen before.
     position_sigma_px : float
         Standard deviation of the points' positions as given; 0 takes them as exact.
     executor : Executor, optional
@@ -79,12 +82,15 @@ def refine(
         The base itself, re-centred, where no remainder predicts the reserve better.
     """
     x_px, y_px = np.asarray(base.x_px), np.asarray(base.y_px)
-    held = _held_back(observations, size_px, share, rng)
+    if reserved is None:
+        held = _held_back(observations, size_px, share, rng)
+    else:
+        held = [np.isin(seen.source, reserved) for seen in observations]
     kept = [seen.take(~mask) for seen, mask in zip(observations, held, strict=True)]
     descent, bad, found = _rejected(base, kept, position_sigma_px, executor)
     outliers = [replace(o, index=int(np.flatnonzero(~held[k])[o.index])) for k, o in found]
-    reserved = [seen.take(mask) for seen, mask in zip(observations, held, strict=True)]
-    penalties, trials, kernels = choose_penalties(descent, x_px, y_px, reserved, position_sigma_px)
+    aside = [seen.take(mask) for seen, mask in zip(observations, held, strict=True)]
+    penalties, trials, kernels = choose_penalties(descent, x_px, y_px, aside, position_sigma_px)
     kernels, displacement = centred(descent.solve(penalties, kernels), base.oversample)
     sets = []
     for seen in observations:
@@ -92,8 +98,8 @@ def refine(
         centre = replace(seen, sampling=seen.sampling.moved(shift))
         sets.append(register(centre, kernels[seen.channel], x_px, y_px, position_sigma_px))
     kept = [seen.take(~mask).without(out) for seen, mask, out in zip(sets, held, bad, strict=True)]
-    reserved = [seen.take(mask) for seen, mask in zip(sets, held, strict=True)]
-    tiles = report_tiles(kernels, x_px, y_px, kept, reserved)
+    aside = [seen.take(mask) for seen, mask in zip(sets, held, strict=True)]
+    tiles = report_tiles(kernels, x_px, y_px, kept, aside)
     filled = np.where(tiles.n_obs < LEAST_OBSERVATIONS, int(Flag.FILLED), 0)
     flags = np.asarray(base.flags, dtype=np.int64) & ~int(Flag.FILLED) | filled
     grid = replace(base, kernels=kernels, n_obs=tiles.n_obs, flags=flags)

@@ -88,7 +88,7 @@ class WavefrontFit:
     def misfit(self, channel: int, xy_px: FloatArray) -> npt.NDArray[np.float64]:
         """Relative L2 error (N,) of the PSF at places (N, 2), px, that the images show beyond their noise."""
         told = self.sound & (self.signal[channel] > 0)
-        return misfit(self.excess[channel, told], self.signal[channel, told], self.xy_px[told], xy_px)
+        return misfit(self.excess[:, told], self.signal[:, told], self.xy_px[told], channel, xy_px)
 
     def spread(self, channel: int, xy_px: FloatArray) -> npt.NDArray[np.float64]:
         """Covariance (N, J + 7, J + 7) of `local`."""

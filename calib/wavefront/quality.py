@@ -107,19 +107,24 @@ def light_excess(problem: Problem, at: Parameters) -> tuple[npt.NDArray[np.float
     return excess, signal
 
 
-def misfit(excess: FloatArray, signal: FloatArray, lights_px: FloatArray, xy_px: FloatArray) -> npt.NDArray[np.float64]:
+def misfit(
+    excess: FloatArray, signal: FloatArray, lights_px: FloatArray, channel: int, xy_px: FloatArray
+) -> npt.NDArray[np.float64]:
     """Relative L2 error (N,) of a channel's PSF at places (N, 2), px, by what its lights' chi2 has too much.
 
     If a PSF's error d lies where the PSF k does, sum d^2 / sum k^2 is about the excess over the signal's power. One
-    light's noise hides its excess: those of the `POOL` nearest are put together.
+    light's noise hides its excess: those of the `POOL` nearest are put together, with as many average ones.
 
     Parameters
     ----------
-    excess, signal : (S,) float
-        From `light_excess`, one channel's.
+    excess, signal : (C, S) float
+        From `light_excess`.
     lights_px : (S, 2) float
+    channel : int
     xy_px : (N, 2) float
     """
+    usual = max(float(excess.sum()), 0.0) / max(float(signal.sum()), 1e-300)
+    added = POOL * float(signal[channel].mean())
     near = cKDTree(lights_px).query(xy_px, k=min(POOL, len(lights_px)))[1].reshape(len(xy_px), -1)
-    above, power = excess[near].sum(1), signal[near].sum(1)
-    return np.asarray(np.sqrt(np.maximum(above, 0.0) / np.maximum(power, 1e-300)))
+    above, power = (values[channel][near].sum(1) for values in (excess, signal))
+    return np.asarray(np.sqrt(np.maximum(above + usual * added, 0.0) / np.maximum(power + added, 1e-300)))

@@ -9,6 +9,7 @@ import sys
 from itertools import product
 
 import numpy as np
+from scipy.interpolate import RegularGridInterpolator
 from scipy.ndimage import fourier_shift
 from scipy.optimize import least_squares, minimize
 from scipy.spatial.transform import Rotation
@@ -58,6 +59,11 @@ def compare(got: Calibration, want: Calibration, size_px: tuple[int, int]) -> di
             for c, y, x in product(want.psf_grid.channels, y_px, x_px)
         ]
     )
+    nodes = got.psf_grid.y_px, got.psf_grid.x_px
+    sigma = [
+        RegularGridInterpolator(nodes, got.psf_grid.sigma[got.psf_grid.channels.index(c)])((y, x))
+        for c, y, x in product(want.psf_grid.channels, y_px, x_px)
+    ]
     places = np.stack(np.meshgrid(x_px, y_px), axis=-1).reshape(-1, 2)
     rays = want.distortion.unproject(places)
     # the camera frame's own rotation is not observable
@@ -71,6 +77,7 @@ def compare(got: Calibration, want: Calibration, size_px: tuple[int, int]) -> di
     return {
         "psf_rel_l2_median": float(np.median(psf[:, 0])),
         "psf_rel_l2_p90": float(np.percentile(psf[:, 0], 90)),
+        "psf_within_sigma": float(np.mean(psf[:, 0] < np.array(sigma))),
         "mtf_abs_err_p90": float(np.percentile(psf[:, 1], 90)),
         "geometry_rms_px": rms(green - places),
         **{f"lateral_ca_{c}_rms_px": value for c, value in lateral.items()},
