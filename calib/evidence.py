@@ -20,11 +20,12 @@ from calib.manifest import Plan
 from calib.measure import PointSet, optics_of
 from calib.photometry.variance import variance_terms
 from calib.planes import Board, NoiseShot, board_targets, reference_channel
-from calib.pointmodel import PointModel
+from calib.pointmodel import Optics, PointModel
 from calib.progress import Report, silent
 from calib.psf import render_grid
 from calib.session import Journal, in_words
 from calib.targets import Chessboard
+from calib.tiles import trusted_optics
 from calib.wavefront import Pieces, WavefrontFit, fit_wavefront, pose_problem
 from psfbank.arrays import BoolArray, FloatArray
 from psfbank.errors import FitFailed
@@ -39,11 +40,12 @@ LEAST_SECTORS = 3  # of 8, in which edges must lie: two directions leave the PSF
 
 @dataclass(frozen=True)
 class Evidence:
-    """The posed problem, which of its sources are held in reserve (S,), and the capture of each (S,)."""
+    """The posed problem; of its sources the reserve (S,) and their captures (S,); whether the f-number is trusted."""
 
     problem: Problem
     reserved: BoolArray
     capture: tuple[str, ...]
+    f_number_known: bool
 
 
 def board_charts(boards: Sequence[Board], geometry: DistortionFit) -> list[ChartView]:
@@ -108,6 +110,7 @@ def cut_pieces(
     views: Sequence[ChartView],
     geometry: DistortionFit,
     noise: NoiseModel | None,
+    optics: Optics,
     half_px: int,
     most: int,
     rng: np.random.Generator,
@@ -124,7 +127,7 @@ def cut_pieces(
         See `calib.charts.excitation`.
     """
     channels = plan.camera.channels
-    fine_px = PointModel(optics_of(plan)[0], 0, half_px).fine_px
+    fine_px = PointModel(optics, 0, half_px).fine_px
     reference = reference_channel(channels)
     views = thinned_views(views, geometry, reference, plan.camera.size_px, most, rng)
     drawings = [draw(view, geometry.distortion, reference, fine_px)[0] for view in views]
@@ -158,32 +161,30 @@ def gather(
     """
     report("gather", 0, 1)
     half_px = CHART_HALF_PX if points is None else points.images.patch.shape[1] // 2
+    size_px, channels = plan.camera.size_px, len(plan.camera.channels)
+    journal.summary["psf"] = journal.summary.get("psf", {})
+    optics, known = optics_of(plan)
+    seen = None if points is None else points.images
+    if known and points is not None:
+        alone = pose_problem(seen, optics, size_px, channels, half_px=half_px)
+        optics, known = trusted_optics(alone, size_px, optics, rng, journal)
     cut = None
     if geometry is not None and plan.encoding == "linear":
         views = board_charts(boards, geometry) + noise_charts(noise_shots, geometry.poses[len(boards) :])
         most = MOST_PIECES if points is None else MOST_BESIDE_POINTS
-        cut = cut_pieces(plan, views, geometry, noise, half_px, most, rng)
+        cut = cut_pieces(plan, views, geometry, noise, optics, half_px, most, rng)
     if points is None and not _enough(cut, bool(boards or noise_shots), plan, journal):
+        del journal.summary["psf"]
         return None
-    optics, known = optics_of(plan)
-    problem = pose_problem(
-        None if points is None else points.images,
-        optics,
-        plan.camera.size_px,
-        len(plan.camera.channels),
-        half_px=half_px,
-        pieces=() if cut is None else (cut[0],),
-        f_number_known=known,
-    )
+    pieces = () if cut is None else (cut[0],)
+    problem = pose_problem(seen, optics, size_px, channels, half_px=half_px, pieces=pieces, f_number_known=known)
     names = [] if points is None else points.capture_of_lights()
-    names += [] if cut is None else cut[1]
-    counts = {"points": len(problem.detected_px) - (0 if cut is None else len(cut[1]))}
-    journal.summary["psf"] = journal.summary.get("psf", {}) | counts
+    journal.summary["psf"] |= {"points": len(names)}
     if cut is not None:
+        names += cut[1]
         journal.summary["psf"] |= {"pieces_of_charts": len(cut[1]), "charts_excite": [round(v, 3) for v in cut[2]]}
-    reserved = reserve(problem.detected_px, plan.camera.size_px, RESERVED, rng)
     report("gather", 1, 1)
-    return Evidence(problem, reserved, tuple(names))
+    return Evidence(problem, reserve(problem.detected_px, size_px, RESERVED, rng), tuple(names), known)
 
 
 def _enough(
@@ -223,7 +224,6 @@ def measure_wavefront(
     """Fit the wavefront of the whole field to all evidence; None without any, or with too little."""
     if evidence is None:
         return None
-    known = optics_of(plan)[1]
     try:
         with threadpool_limits(1, user_api="blas"):  # many small products: BLAS threads would wait for each other
             fit = fit_wavefront(
@@ -237,11 +237,11 @@ def measure_wavefront(
     except FitFailed as error:
         journal.lack("psf", in_words(error))
         return None
-    journal.summary["psf"] |= fit_summary(fit, evidence, known)
+    journal.summary["psf"] |= fit_summary(fit, evidence)
     return fit
 
 
-def fit_summary(fit: WavefrontFit, evidence: Evidence, f_number_declared: bool) -> dict[str, Any]:
+def fit_summary(fit: WavefrontFit, evidence: Evidence) -> dict[str, Any]:
     """Put a fit in numbers for the journal, with every source that was rejected."""
     at = fit.layout.slices()
     common = at["scale"].start
@@ -265,7 +265,7 @@ def fit_summary(fit: WavefrontFit, evidence: Evidence, f_number_declared: bool) 
         "diffusion_px": [round(float(v), 4) for v in fit.vector[at["diffusion"]]],
         "f_number": round(float(scale), 4),
         "f_number_sigma": round(float(sigma), 4),
-        "f_number_declared": f_number_declared,
+        "f_number_trusted": evidence.f_number_known,
         "local_corrections": None if fit.remainder is None else fit.remainder.tightness,
     }
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from calib.checks import check_tiles
 from calib.evidence import gather, measure_wavefront, render_psfs
 from calib.manifest import load_plan
 from calib.measure import find_points, measure_noise, measure_shading
@@ -66,6 +67,7 @@ def calibrate(
     evidence = gather(plan, points, boards, targets, charted, noise, rng, journal, report)
     wavefront = measure_wavefront(plan, evidence, noise, journal, executor, report)
     psf, zernike = render_psfs(plan, evidence, wavefront, x_px, y_px, journal)
+    check_tiles(wavefront, evidence, rng, journal)
     psf = add_remainder(psf, wavefront, evidence, rng, journal, executor, report)
     boards = centre_boards(plan, boards, psf, report)
     distortion = measure_distortion(plan, points, wavefront, boards, targets, journal, report)

@@ -12,12 +12,21 @@ import pytest
 
 from calib import fieldsolver
 from calib.fieldmodel import Layout, local_map, to_shape
+from calib.fieldsolver import Parameters, refine_positions
 from calib.pointmodel import Optics, PointModel, Samples
 from calib.psf import relative_sigma, render_kernels
 from calib.wavefront import pose
-from calib.wavefront.joint import LEAST_LIGHTS, REJECTIONS, WavefrontFit, fit_wavefront, thinned
+from calib.wavefront.joint import (
+    LEAST_LIGHTS,
+    REJECTIONS,
+    START_DEFOCUS_NM,
+    WavefrontFit,
+    fit_wavefront,
+    starting_points,
+    thinned,
+)
 from calib.wavefront.pose import field_position, pose_problem, priors
-from calib.wavefront.quality import MOST_REJECTED, outliers
+from calib.wavefront.quality import MOST_REJECTED, light_excess, outliers, reweighed
 from psfbank.errors import FitFailed
 from psfbank.flags import Flag
 from psfbank.model import Points
@@ -266,3 +275,78 @@ def test_a_place_that_fits_badly_is_not_a_crowd_of_outliers() -> None:
     chi2 = rng.normal(1.0, 0.05, 400) + 3.0 * np.exp(-np.sum((grid - 8.0) ** 2, 1) / 2 / 3.0**2)
     chi2[4] = 3.0
     assert np.flatnonzero(outliers(chi2, grid)).tolist() == [4]
+
+
+def kernel_error(fit: WavefrontFit, truth: WavefrontFit, channel: int) -> float:
+    nodes = np.stack(np.meshgrid(np.linspace(20, 140, 4), np.linspace(20, 100, 3)), -1).reshape(-1, 2)
+    found, expected = (render_kernels(f, channel, nodes, 1)[0] for f in (fit, truth))
+    return float(np.median(np.linalg.norm(found - expected, axis=(1, 2)) / np.linalg.norm(expected, axis=(1, 2))))
+
+
+@pytest.mark.parametrize("added_nm", [0.0, 30.0])
+def test_the_misfit_is_the_error_of_a_wrong_model(fit: WavefrontFit, known: Known, added_nm: float) -> None:
+    """Chi2 above its expectation measures how far the PSF is off, without knowing the truth."""
+    problem = pose_problem(known.points, optics(), SIZE_PX, 3, half_px=HALF_PX, degree=1)
+    vector = known.vector.copy()
+    vector[fit.layout.slices()["wave"].start] += added_nm
+    at = Parameters(vector, known.xy_px)
+    noise = np.full(3, 1 / FULL_WELL_E), np.full(3, (READ_NOISE_E / FULL_WELL_E) ** 2)
+    problem = reweighed(problem, Parameters(known.vector, known.xy_px), *noise)
+    excess, signal = light_excess(problem, replace(at, xy_px=refine_positions(problem, at)[0]))
+    wrong = replace(fit, vector=vector, excess=excess, signal=signal, xy_px=known.xy_px)
+    truth = replace(fit, vector=known.vector)
+    for channel in range(3):
+        told = float(np.median(wrong.misfit(channel, known.xy_px)))
+        expected = kernel_error(wrong, truth, channel)
+        assert told == pytest.approx(expected, rel=0.35, abs=0.035), (channel, told, expected)
+
+
+def test_weights_come_from_the_light_that_the_model_expects(known: Known) -> None:
+    problem = pose_problem(known.points, optics(), SIZE_PX, 3, half_px=HALF_PX, degree=1)
+    spoilt = replace(
+        problem,
+        images=tuple(replace(i, samples=i.samples.reweighed(7.0 * (i.samples.weights > 0))) for i in problem.images),
+    )
+    shot, floor = np.full(3, 1 / FULL_WELL_E), np.full(3, (READ_NOISE_E / FULL_WELL_E) ** 2)
+    told = reweighed(spoilt, Parameters(known.vector, known.xy_px), shot, floor)
+    for before, after in zip(problem.images, told.images, strict=True):
+        clean = np.flatnonzero(before.source != ODD_LIGHT)
+        want, got = before.samples.weights[clean], after.samples.weights[clean]
+        np.testing.assert_array_equal(got > 0, want > 0)
+        assert (
+            np.median(np.abs(got[want > 0] / want[want > 0] - 1)) < 0.05
+        )
+    unknown = reweighed(spoilt, Parameters(known.vector, known.xy_px), shot, np.full(3, np.nan))
+    np.testing.assert_array_equal(unknown.images[0].samples.weights, spoilt.images[0].samples.weights)
+
+
+def test_what_is_held_in_reserve_is_placed_but_not_learnt_from(known: Known) -> None:
+    few = known.points.take((known.points.source < 60) & (known.points.channel == 1))
+    mono = replace(few, channel=np.zeros(len(few), dtype=np.int64))
+    green = replace(optics(), wavelengths_nm=np.array([[540.0]]), weights=np.ones((1, 1)))
+    problem = pose_problem(mono, green, SIZE_PX, 1, half_px=HALF_PX, degree=0)
+    reserved = np.arange(60) % 5 == 2
+    fit = fit_wavefront(problem, SIZE_PX, reserved=reserved)
+    dark = np.where(np.isin(mono.source, np.flatnonzero(reserved))[:, None, None], 0.01 + 0 * mono.patch, mono.patch)
+    blind = fit_wavefront(
+        pose_problem(replace(mono, patch=dark), green, SIZE_PX, 1, half_px=HALF_PX, degree=0),
+        SIZE_PX,
+        reserved=reserved,
+    )
+    np.testing.assert_array_equal(fit.vector, blind.vector)
+    np.testing.assert_array_equal(fit.reserved, reserved)
+    assert not (fit.used & fit.reserved).any()
+    assert (fit.sound & fit.reserved).sum() > 8
+    miss = np.hypot(*(fit.xy_px - known.xy_px[:60])[reserved].T)
+    assert np.median(miss) < 0.12
+
+
+def test_starts_differ_in_what_a_fit_does_not_change_on_its_way(known: Known) -> None:
+    wide = replace(optics(), nm=noll_terms(4, 11))
+    problem = pose_problem(known.points, wide, SIZE_PX, 3, half_px=HALF_PX, degree=1)
+    starts = np.array(starting_points(problem))
+    wave = problem.layout.slices()["wave"].start
+    pairs = {(start[wave], start[wave + 7 * problem.layout.shared]) for start in starts}
+    assert len(pairs) == len(starts) == len(START_DEFOCUS_NM) * 2
+    assert {np.sign(sphere) for _, sphere in pairs} == {-1, 1}
+    assert all(defocus > 0 for defocus, _ in pairs), "the common sign is the twin"

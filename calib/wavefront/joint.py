@@ -43,7 +43,7 @@ SURVIVORS = 3
 START_CLIP_GAIN = (0.25, -0.25)  # the off-axis stop may lie before or behind the aperture
 START_LIGHTS, CHOICE_LIGHTS, GROW_LIGHTS = 36, 100, 250  # enough to start, to choose between starts, to grow
 GROW_HALF_PX = 8  # of the PSF while it grows
-COARSE, FINE = 5.0, 1.0  # gain in chi2 below which a stage, and the whole fit, is done
+START, COARSE, FINE = 3.0, 25.0, 3.0  # gain in chi2 below which a start, a stage, and the whole fit is done
 LEAST_LIGHTS = 30
 REJECTIONS = 3  # rounds
 
@@ -126,7 +126,7 @@ def start_at_centre(problem: Problem, radius: float, executor: Executor | None) 
     """Try many starts on a few central lights, and the best of them on more, farther out; keep the best."""
     few = thinned(problem.within(radius), START_LIGHTS)
     tried = [
-        minimise(few, Parameters(vector, problem.detected_px), executor=executor, tolerance=COARSE)
+        minimise(few, Parameters(vector, problem.detected_px), executor=executor, tolerance=START)
         for vector in starting_points(problem)
     ]
     wave = problem.layout.slices()["wave"]
@@ -135,7 +135,7 @@ def start_at_centre(problem: Problem, radius: float, executor: Executor | None) 
         if all(np.abs(result[0].vector - other.vector)[wave].max() > SAME_NM for other, _ in distinct):
             distinct.append(result)
     more = thinned(problem.within(max(radius, RINGS[1])), CHOICE_LIGHTS)
-    grown = [minimise(more, at, executor=executor, tolerance=COARSE) for at, _ in distinct[:SURVIVORS]]
+    grown = [minimise(more, at, executor=executor, tolerance=START) for at, _ in distinct[:SURVIVORS]]
     return min(grown, key=lambda result: result[1])[0]
 
 
