@@ -6,7 +6,7 @@ deviation that holds the axial colour; diffusion, the off-axis stop and lateral 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +16,7 @@ from calib.pointmodel import EXTRAS, PointModel, Sampling, Shape
 from psfbank.arrays import FloatArray, IntArray
 
 HUBER_SIGMA = 4.0
+MOVE_PX = 1e-2  # step that differentiates by position
 
 
 def field_polynomials(field: FloatArray, degree: int) -> npt.NDArray[np.float64]:
@@ -182,11 +183,34 @@ def normal_equations(
         L = J + 7 local parameters.
     """
     image, derivative = model.jacobian(shape, samples)
-    count, local = derivative.shape[0], derivative.shape[2]
+    columns = np.swapaxes(derivative, 1, 2).reshape(len(image), derivative.shape[2], -1).astype(np.float64)
+    return _projected(image, columns, samples)
+
+
+def position_equations(
+    model: PointModel, shape: Shape, samples: Sampling
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Gauss-Newton matrix (B, 2, 2) and gradient (B, 2) of each image by its position alone, at little cost."""
+    fine = model.fine_images(shape)
+    image = model.sample(fine, shape, samples)
+    columns = [
+        (model.sample(fine, replace(shape, xy_px=shape.xy_px + step), samples) - image) / np.float32(MOVE_PX)
+        for step in MOVE_PX * np.eye(2)
+    ]
+    stacked = np.stack([c.reshape(len(image), -1) for c in columns], axis=1).astype(np.float64)
+    matrix, gradient, _ = _projected(image, stacked, samples)
+    return matrix, gradient
+
+
+def _projected(
+    image: FloatArray, columns: FloatArray, samples: Sampling
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Matrix (B, L, L), gradient (B, L) and cost (B,) for derivatives (B, L, D) of images at unit flux."""
+    count = len(image)
     linear, residual = closed_form(image, samples)
     raw = samples.weights.reshape(count, -1)
     w = huber_weights(residual, raw)
-    columns = np.swapaxes(derivative, 1, 2).reshape(count, local, -1).astype(np.float64) * linear[:, :1, None]
+    columns = columns * linear[:, :1, None]
     nuisance = samples.linear(image.reshape(count, -1).astype(np.float64))
     weighted = nuisance * w[:, None]
     inner = weighted @ np.swapaxes(nuisance, 1, 2)

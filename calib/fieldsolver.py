@@ -22,6 +22,7 @@ from calib.fieldmodel import (
     huber_cost,
     local_map,
     normal_equations,
+    position_equations,
     to_shape,
 )
 from calib.pointmodel import PointModel, Shape
@@ -174,18 +175,25 @@ def local_equations(
 
 
 def refine_positions(
-    problem: Problem, at: Parameters, executor: Executor | None = None, rounds: int = 3
+    problem: Problem, at: Parameters, executor: Executor | None = None, rounds: int = 2
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
     """Positions (S, 2) of the problem's lights with everything else held, and sigma (S,) of a coordinate, pixels."""
-    moves = slice(problem.layout.terms, problem.layout.terms + 2)
+
+    def moves(number: int, part: slice) -> tuple[IntArray, FloatArray, FloatArray]:
+        images = problem.images[number]
+        samples = images.samples.take(part)
+        shape = shapes(problem, number, at, part)
+        return images.source[part], *position_equations(problem.models[images.channel], shape, samples)
+
     used = problem.lights()
     matrix = np.zeros((0, 2, 2))
+    jobs = [(k, part) for k, images in enumerate(problem.images) for part in _chunks(len(images.source))]
     for _ in range(rounds):  # of Gauss and Newton's method
         matrix = np.broadcast_to(np.eye(2) / POSITION_SIGMA_PX**2, (*at.xy_px.shape, 2)).copy()
         gradient = (problem.detected_px - at.xy_px) / POSITION_SIGMA_PX**2
-        for source, one, push in local_equations(problem, at, executor):
-            np.add.at(matrix, source, one[:, moves, moves])
-            np.add.at(gradient, source, push[:, moves])
+        for source, one, push in _run(executor, moves, jobs):
+            np.add.at(matrix, source, one)
+            np.add.at(gradient, source, push)
         step = np.linalg.solve(matrix, gradient[..., None])[..., 0]
         moved = np.array(at.xy_px)
         moved[used] += step[used]

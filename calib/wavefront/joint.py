@@ -23,12 +23,11 @@ from calib.fieldsolver import (
     assemble,
     covariance,
     minimise,
-    position_sigma,
     refine_positions,
 )
 from calib.pointmodel import Optics
 from calib.progress import Report, silent
-from calib.wavefront.pose import coarse, field_position
+from calib.wavefront.pose import field_position, narrowed
 from calib.wavefront.quality import light_chi2, light_excess, misfit, outliers, reweighed
 from calib.wavefront.remainder import Remainder, fit_remainder
 from psfbank.arrays import BoolArray, FloatArray
@@ -42,7 +41,8 @@ SAME_NM = 5.0  # starts that end nearer to each other are one
 SURVIVORS = 3
 START_CLIP_GAIN = (0.25, -0.25)  # the off-axis stop may lie before or behind the aperture
 START_LIGHTS, CHOICE_LIGHTS, GROW_LIGHTS = 36, 100, 250  # enough to start, to choose between starts, to grow
-GROW_HALF_PX = 8  # of the PSF while it grows
+GROW_HALF_PX, FIT_HALF_PX = 8, 10  # of the PSF while it grows, and while it is fitted
+MOST_LIGHTS = 600  # that the smooth field is fitted to: more lights sharpen a few hundred numbers little
 START, COARSE, FINE = 3.0, 25.0, 3.0  # gain in chi2 below which a start, a stage, and the whole fit is done
 LEAST_LIGHTS = 30
 REJECTIONS = 3  # rounds
@@ -199,45 +199,43 @@ def fit_wavefront(
     """
     sources = np.arange(len(problem.detected_px))
     reserved = np.zeros(len(sources), dtype=np.bool_) if reserved is None else reserved
-    everything, problem = problem, problem.of_lights(sources[~reserved])
-    if len(problem.lights()) < LEAST_LIGHTS:
+    everything = narrowed(problem, FIT_HALF_PX)
+    training = everything.of_lights(sources[~reserved])
+    if len(training.lights()) < LEAST_LIGHTS:
         raise FitFailed(
-            f"{len(problem.lights())} images of points or corners without saturation, {LEAST_LIGHTS} are needed",
+            f"{len(training.lights())} images of points or corners without saturation, {LEAST_LIGHTS} are needed",
             remedy="Shoot more LED frames or boards, or expose them less",
         )
     steps = len(RINGS) + REJECTIONS + 2
-    at = _grow(coarse(problem, GROW_HALF_PX), size_px, steps, executor, report)
-    at = minimise(problem, at, executor=executor, tolerance=FINE)[0]
+    at = _grow(narrowed(training, GROW_HALF_PX, plain=True), size_px, steps, executor, report)
+    at = minimise(thinned(training, MOST_LIGHTS), at, executor=executor, tolerance=FINE)[0]
+    at = replace(at, xy_px=refine_positions(everything, at, executor)[0])
     if noise is not None:
-        everything = reweighed(everything, replace(at, xy_px=refine_positions(everything, at, executor)[0]), *noise)
-        problem = everything.of_lights(sources[~reserved])
+        everything = reweighed(everything, at, *noise)
+        training = everything.of_lights(sources[~reserved])
     remainder: Remainder | None = None
-    used = np.isin(sources, problem.lights())
+    used = np.isin(sources, training.lights())
     for done in range(REJECTIONS + 1):
         report("wavefront", len(RINGS) + 1 + done, steps)
-        part = with_remainder(problem.of_lights(sources[used]), at, remainder)
-        if done:
-            at, _ = minimise(part, at, executor=executor, tolerance=FINE)
+        part = with_remainder(training.of_lights(sources[used]), at, remainder)
+        at = minimise(thinned(part, MOST_LIGHTS), at, executor=executor, tolerance=FINE)[0]
+        at = replace(at, xy_px=refine_positions(part, at, executor)[0])
         remainder = fit_remainder(part, at, size_px, remainder, executor)
         part = with_remainder(part, at, remainder)
         bad = outliers(np.where(used, light_chi2(part, at, executor), np.nan), at.xy_px)
         if done == REJECTIONS or not (bad.any() or (remainder and not done)):
             break
-        log.info("rejected %d point images by their chi2", int(bad.sum()))
+        log.info("rejected %d images of points and corners by their chi2", int(bad.sum()))
         used = used & ~bad
-    final = with_remainder(problem.of_lights(sources[used]), at, remainder)
-    normal = assemble(final, at, executor)
-    aside = with_remainder(everything.of_lights(sources[~used]), at, remainder)
-    xy_px, sigma_px = refine_positions(aside, at, executor)
-    at = replace(at, xy_px=xy_px)
-    sigma_px = np.where(used, position_sigma(normal.light_matrix), sigma_px)
     complete = with_remainder(everything, at, remainder)
+    xy_px, sigma_px = refine_positions(complete, at, executor)
+    at = replace(at, xy_px=xy_px)
+    normal = assemble(thinned(complete.of_lights(sources[used]), MOST_LIGHTS), at, executor)
     chi2 = light_chi2(complete, at, executor)
     report("wavefront", steps, steps)
-    model = problem.models[0]
     return WavefrontFit(
-        problem.layout, model.optics, size_px, model.half_px, at.vector, covariance(normal), at.xy_px, sigma_px,
-        used, reserved, chi2, *light_excess(complete, at), remainder,
+        problem.layout, problem.models[0].optics, size_px, problem.models[0].half_px, at.vector, covariance(normal),
+        xy_px, sigma_px, used, reserved, chi2, *light_excess(complete, at), remainder,
     )  # fmt: skip
 
 

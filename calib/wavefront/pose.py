@@ -56,13 +56,17 @@ def priors(layout: Layout, f_number_known: bool = True) -> tuple[npt.NDArray[np.
     return mean, sigma
 
 
-def coarse(problem: Problem, half_px: int) -> Problem:
-    """Return the problem with a smaller window and one wavelength a channel: half right, in a third of the time."""
+def narrowed(problem: Problem, half_px: int, *, plain: bool = False) -> Problem:
+    """Return the problem with a window of at most `half_px`, and one wavelength a channel if `plain`.
+
+    Far from its core an image says little that its core does not, at great cost.
+    """
     optics = problem.models[0].optics
-    mean_nm = np.array([[model.mean_nm] for model in problem.models])
-    plain = replace(optics, wavelengths_nm=mean_nm, weights=np.ones_like(mean_nm))
+    if plain:
+        mean_nm = np.array([[model.mean_nm] for model in problem.models])
+        optics = replace(optics, wavelengths_nm=mean_nm, weights=np.ones_like(mean_nm))
     half_px = min(half_px, problem.models[0].half_px)
-    models = tuple(PointModel(plain, c, half_px, PUPIL_SAMPLES) for c in range(len(mean_nm)))
+    models = tuple(PointModel(optics, c, half_px, PUPIL_SAMPLES) for c in range(len(problem.models)))
     images = tuple(replace(i, samples=i.samples.cropped(half_px)) for i in problem.images)
     return replace(problem, models=models, images=images)
 
