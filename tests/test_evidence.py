@@ -1,0 +1,136 @@
+"""What may serve as evidence of the PSF, and the words for what may not."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from calib import evidence
+from calib.charts import ChartView
+from calib.evidence import Evidence, cut_pieces, fit_summary, gather, measure_wavefront, render_psfs, thinned_views
+from calib.fieldmodel import Layout
+from calib.geometry import BoardShape, DistortionFit
+from calib.manifest import Plan
+from calib.pointmodel import Optics
+from calib.session import Journal
+from calib.synth import Lens, render_chart
+from calib.synth_camera import phone_like
+from calib.synth_views import BOARD, board_poses
+from calib.wavefront import WavefrontFit
+from psfbank.model import Camera, Capture, Setting
+from psfbank.sensor import mosaic
+from psfbank.zernike import noll_terms
+
+SIZE_PX = (240, 320)
+OPTICS = Optics(noll_terms(4, 8), np.array([[610.0], [540.0], [465.0]]), np.ones((3, 1)), 2.0, 1.4)
+
+
+def plan(**changes: object) -> Plan:
+    camera = Camera("Maker", "Model", SIZE_PX, "RGGB", pitch_um=1.4)
+    setting = Setting(focal_mm=0.4, f_number=2.0)
+    whole = Plan(
+        Path("session/capture.toml"), Path("session"), camera, "linear", (64.0,) * 3, 1023.0, setting,
+        (610.0, 540.0, 465.0), (),
+    )  # fmt: skip
+    return replace(whole, **changes)
+
+
+@pytest.fixture(scope="module")
+def seen() -> tuple[list[ChartView], DistortionFit]:
+    """Two boards through a phone of known geometry."""
+    lens = Lens.of(phone_like(SIZE_PX[1], SIZE_PX[0], tiles=(4, 5), half_px=6).at(), SIZE_PX)
+    poses = board_poses(lens)[2:4]
+    shape = BoardShape(0, np.zeros((1, 0)), np.zeros((1, 2)), np.ones(1))
+    fit = DistortionFit(lens.distortion, np.array(poses), shape, 0.01, 0.01, 1e-6)
+    views = []
+    for k, pose in enumerate(poses):
+        pixels = mosaic(np.moveaxis(render_chart(lens, BOARD, pose), 0, -1), "RGGB")
+        capture = Capture(pixels, pixels > 2, f"board_{k}.png", "0" * 64)
+        low, high = np.full(2, -BOARD.square_mm), np.array([BOARD.columns, BOARD.rows]) * BOARD.square_mm
+        views.append(ChartView(capture, BOARD, pose, evidence.flat, BOARD.corners_mm(), low, high))
+    return views, fit
+
+
+def test_pieces_of_all_views_are_taken_evenly(seen: tuple[list[ChartView], DistortionFit]) -> None:
+    views, fit = seen
+    few = thinned_views(views, fit, "G", SIZE_PX, 30, np.random.default_rng(0))
+    assert sum(len(v.places_mm) for v in few) == pytest.approx(30, abs=1)
+    assert all(len(v.places_mm) > 5 for v in few)
+    assert thinned_views(views, fit, "G", SIZE_PX, 1000, np.random.default_rng(0)) == views
+
+
+def test_pieces_come_with_their_captures_and_with_what_they_excite(
+    seen: tuple[list[ChartView], DistortionFit],
+) -> None:
+    views, fit = seen
+    cut = cut_pieces(plan(), views, fit, None, OPTICS, 5, 40, np.random.default_rng(0))
+    assert cut is not None
+    pieces, captures, excited = cut
+    assert len(pieces.xy_px) == len(captures) > 20
+    assert set(captures) == {"board_0.png", "board_1.png"}
+    assert [len(samples.values) for samples in pieces.channels] == [len(captures)] * 3
+    assert np.isfinite(excited).all()
+    assert excited.max() == 1
+    small = [replace(view, high_mm=np.full(2, 1.0)) for view in views]
+    assert cut_pieces(plan(), small, fit, None, OPTICS, 5, 40, np.random.default_rng(0)) is None
+
+
+def reason(given: Plan, *, charts: bool = False) -> str:
+    journal = Journal()
+    boards = [object()] if charts else []
+    assert gather(given, None, boards, [], None, None, np.random.default_rng(0), journal) is None
+    assert "psf" not in journal.summary
+    return journal.missing["psf"]
+
+
+def test_no_targets_no_evidence() -> None:
+    assert reason(plan()) == "no capture shows a grid of points or a chart"
+    assert "gamma-coded pictures of charts show no PSF; shoot RAW" in reason(plan(encoding="srgb"), charts=True)
+    assert "too few, unsharp, or too small" in reason(plan(), charts=True)
+
+
+def test_boards_that_all_lie_one_way_are_refused_with_what_to_shoot(
+    seen: tuple[list[ChartView], DistortionFit], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    views, fit = seen
+    cut = cut_pieces(plan(), views, fit, None, OPTICS, 5, 40, np.random.default_rng(0))
+    assert cut is not None
+    upright = np.array([1.0, 0.02, 0.01, 0.02, 0.9, 0.02, 0.01, 0.02])
+    monkeypatch.setattr(evidence, "cut_pieces", lambda *_: (cut[0], cut[1], upright))
+    monkeypatch.setattr(evidence, "board_charts", lambda *_: views)
+    journal = Journal()
+    assert gather(plan(), None, [object(), object()], [], fit, None, np.random.default_rng(0), journal) is None
+    assert "edges in 2 of 8 directions only, 3 are needed" in journal.missing["psf"]
+    assert "turned by 20 and by 45 degrees" in journal.missing["psf"]
+
+
+def fitted(count: int = 4) -> WavefrontFit:
+    layout = Layout(5, 3, degree=1)
+    vector = np.zeros(layout.slices()["scale"].stop)
+    at = layout.slices()
+    vector[at["diffusion"]], vector[at["scale"].start] = 0.27, 1.05
+    used, reserved = np.array([True, False, True, False]), np.array([False, True, False, False])
+    told: npt.NDArray[np.float64] = np.ones((3, count))
+    return WavefrontFit(
+        layout, OPTICS, SIZE_PX, 8, vector, 1e-4 * np.eye(len(vector)), 10.0 * np.ones((count, 2)),
+        np.full(count, 0.01), used, reserved, np.array([1.0, 1.1, 0.9, 7.0]), told, told,
+    )  # fmt: skip
+
+
+def test_the_summary_lists_what_was_rejected_and_where() -> None:
+    told = fit_summary(fitted(), Evidence(None, np.zeros(4, dtype=bool), ("a", "b", "c", "d"), False))
+    assert told["rejected"] == [{"capture": "d", "x_px": 10.0, "y_px": 10.0, "chi2_per_sample": 7.0}]
+    assert (told["chi2_per_sample"], told["chi2_per_sample_reserved"], told["reserved"]) == (0.95, 1.1, 1)
+    assert (told["f_number"], told["f_number_sigma"], told["f_number_trusted"]) == (2.1, 0.02, False)
+    assert told["local_corrections"] is None
+
+
+def test_without_evidence_there_is_no_field() -> None:
+    journal = Journal()
+    assert measure_wavefront(plan(), None, None, journal, None) is None
+    assert render_psfs(plan(), None, None, np.arange(3.0), np.arange(3.0), journal) == (None, None)
+    assert (journal.missing, journal.summary) == ({}, {})
