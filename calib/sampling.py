@@ -9,13 +9,12 @@ residuals over their full footprint. Kaiser's window (IEEE ISCAS, 20, 1974) is m
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Protocol, Self
 
 import numpy as np
 import numpy.typing as npt
-from numpy.lib.stride_tricks import sliding_window_view
-from scipy import special
+from scipy import fft, special
 
 from calib.pointmodel import Samples
 from psfbank.arrays import FloatArray
@@ -149,47 +148,55 @@ class PointSampling:
 class ChartSampling:
     """Pieces of charts: each sample is the chart, drawn on the kernel's lattice, weighed by the kernel around its site.
 
-    `drawing` (M, R, R) is shared, piece k is `drawing[number[k]]`; `rows`, `cols` (N, D) are sites from its middle, in
-    pixels; `shift_px` (N, 2) is how far the chart lies from where it was drawn; kernels are (size, size).
+    `pieces` (N, R, R) are the drawings; `rows`, `cols` (N, D) index the sites in them; `spectrum` (N, F, F // 2 + 1) is
+    the pieces' transform; kernels are (size, size). A site's kernel must lie wholly on its piece.
     """
 
-    drawing: Batch
-    number: npt.NDArray[Any]
+    pieces: Batch
     rows: npt.NDArray[Any]
     cols: npt.NDArray[Any]
-    shift_px: FloatArray
     size: int
     oversample: int
+    spectrum: npt.NDArray[np.complexfloating[Any, Any]]
+
+    @classmethod
+    def of(
+        cls, pieces: Batch, rows: npt.NDArray[Any], cols: npt.NDArray[Any], size: int, oversample: int
+    ) -> ChartSampling:
+        """Build the operator of drawings (N, R, R) at sites `rows`, `cols` (N, D), pixels from their middle."""
+        middle, length = pieces.shape[-1] // 2, fft.next_fast_len(pieces.shape[-1], real=True)
+        spectrum = fft.rfft2(pieces.astype(np.float32), s=(length, length))
+        return cls(pieces, middle + oversample * rows, middle + oversample * cols, size, oversample, spectrum)
 
     def __len__(self) -> int:
-        return len(self.number)
+        return len(self.pieces)
 
     def forward(self, kernels: Batch) -> Batch:
         """See kernels (N, V, K, K): (N, V, D). A pixel at p holds the sum over r of k(r) chart(p - r)."""
-        turned = kernels[:, :, ::-1, ::-1].reshape(*kernels.shape[:2], -1)
-        return np.stack([turned[k] @ self._windows(k).T for k in range(len(self))])
+        length = (self.spectrum.shape[1],) * 2
+        # a piece and a kernel overlap wholly at the sites, so wrapping around does no harm there
+        whole = fft.irfft2(fft.rfft2(kernels, s=length) * self.spectrum[:, None], s=length)
+        at, half = np.arange(len(self))[:, None], self.size // 2
+        return np.asarray(np.swapaxes(whole[at, :, self.rows + half, self.cols + half], 1, 2))
 
     def adjoint(self, values: Batch) -> Batch:
         """Deposit values (N, D) on kernels (N, K, K)."""
-        found = np.stack([values[k] @ self._windows(k) for k in range(len(self))])
-        return np.asarray(found.reshape(-1, self.size, self.size)[:, ::-1, ::-1])
-
-    def _windows(self, k: int) -> Batch:
-        """Chart around each site of piece k: (D, K K)."""
-        drawn = self.drawing[self.number[k]]
-        at = np.arange(drawn.shape[0])
-        across, down = (sinc_matrix(at - self.oversample * s, len(at)) for s in self.shift_px[k])
-        piece = down @ drawn @ across.T
-        first = drawn.shape[0] // 2 - self.size // 2
-        rows, cols = (first + self.oversample * sites[k] for sites in (self.rows, self.cols))
-        windows = sliding_window_view(piece, (self.size, self.size))[rows, cols]
-        return np.ascontiguousarray(windows).reshape(len(rows), -1)
+        length = (self.spectrum.shape[1],) * 2
+        placed = np.zeros((len(self), *length), dtype=np.float32)
+        half = self.size // 2
+        np.add.at(placed, (np.arange(len(self))[:, None], self.rows + half, self.cols + half), values)
+        whole = fft.irfft2(fft.rfft2(placed) * np.conj(self.spectrum), s=length)
+        return np.ascontiguousarray(whole[:, : self.size, : self.size])
 
     def take(self, which: npt.NDArray[Any] | slice) -> ChartSampling:
         """Select pieces."""
-        number, rows, cols, shift_px = (a[which] for a in (self.number, self.rows, self.cols, self.shift_px))
-        return ChartSampling(self.drawing, number, rows, cols, shift_px, self.size, self.oversample)
+        rows, cols = self.rows[which], self.cols[which]
+        return ChartSampling(self.pieces[which], rows, cols, self.size, self.oversample, self.spectrum[which])
 
     def moved(self, shift_px: FloatArray) -> ChartSampling:
         """Move the charts by `shift_px` (N, 2)."""
-        return replace(self, shift_px=self.shift_px + shift_px)
+        size, middle = self.pieces.shape[-1], self.pieces.shape[-1] // 2
+        at = np.arange(size) - self.oversample * shift_px[..., None]
+        pieces = sinc_matrix(at[:, 1], size) @ self.pieces @ np.swapaxes(sinc_matrix(at[:, 0], size), 1, 2)
+        rows, cols = ((sites - middle) // self.oversample for sites in (self.rows, self.cols))
+        return self.of(pieces, rows, cols, self.size, self.oversample)

@@ -17,7 +17,7 @@ from threadpoolctl import threadpool_limits
 from calib.chartmodel import ChartSamples
 from calib.evidence import Evidence
 from calib.fieldmodel import Images, closed_form
-from calib.kernel import KernelFit, Observations, refine
+from calib.kernel import KernelFit, Observations, refine, reserve
 from calib.kernel.observe import mixing
 from calib.pointmodel import Samples, Sampling
 from calib.progress import Report, silent
@@ -30,6 +30,7 @@ from psfbank.model import PsfGrid
 from psfbank.zernike import fine_grid
 
 CHUNK = 64  # images whose kernels are rendered at once
+MOST_PIECES = 200
 
 
 def observed(images: Images, fit: WavefrontFit, grid: PsfGrid) -> Observations:
@@ -59,8 +60,8 @@ def _sampling(seen: Sampling, centroids_px: FloatArray, grid: PsfGrid) -> Operat
     """See centred kernels at the images' centroids."""
     size = grid.kernels.shape[-1]
     if isinstance(seen, ChartSamples):
-        shift_px = centroids_px - seen.drawn_px
-        return ChartSampling(seen.drawing, seen.number, seen.rows, seen.cols, shift_px, size, grid.oversample)
+        drawn = ChartSampling.of(seen.drawing[seen.number], seen.rows, seen.cols, size, grid.oversample)
+        return drawn.moved(centroids_px - seen.drawn_px)
     if isinstance(seen, Samples):
         return PointSampling.of(seen, centroids_px, size, grid.oversample)
     raise TypeError(f"no kernel is seen through {type(seen).__name__}")
@@ -103,9 +104,12 @@ def add_remainder(
     if grid is None or fit is None or evidence is None:
         return None
     report("remainder", 0, 1)
-    sound = fit.sound
+    images, sound = evidence.problem.images, fit.sound
+    points = [part for part in images if isinstance(part.samples, Samples)]
+    if not points:  # charts speak of a kernel at many times the cost
+        sound = sound & reserve(fit.xy_px, fit.size_px, min(0.99, MOST_PIECES / len(sound)), rng)
     sets = []
-    for part in evidence.problem.images:
+    for part in points or images:
         kept = part.take(np.flatnonzero(sound[part.source]))
         if len(kept.source) and of_the_grids_sampling(kept, fit, grid):
             sets.append(observed(kept, fit, grid))
