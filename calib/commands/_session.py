@@ -37,10 +37,16 @@ def print_session(bank: PsfBank, output: Path) -> None:
 
 
 def _words(values: Mapping[str, Any]) -> str:
-    return "\n".join(f"{name.replace('_', ' ')}: {_number(value)}" for name, value in values.items())
+    return "\n".join(f"{name.replace('_', ' ')}: {_brief(value)}" for name, value in values.items())
 
 
-def _number(value: Any) -> str:
+def _brief(value: Any) -> str:
+    """Numbers in four digits; of nothing, and of lists of tables, only how many."""
+    if isinstance(value, Mapping):
+        return "  ".join(f"{name} {_brief(item)}" for name, item in value.items())
     if isinstance(value, list):
-        return "  ".join(_number(v) for v in value)
+        tables = not value or isinstance(value[0], Mapping)
+        return str(len(value)) if tables else "  ".join(_brief(item) for item in value)
+    if value is None:
+        return "none"
     return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from calib.commands._console import print_json, progress
-from calib.commands._options import AsJson, Jobs, Overwrite
+from calib.commands._options import AsJson, Jobs, Overwrite, Seed
 
 
 def calibrate(
@@ -18,6 +18,7 @@ def calibrate(
     output: Annotated[
         Path, typer.Option("--output", "-o", metavar="BANK.h5", help="The bank to write.", dir_okay=False)
     ],
+    seed: Seed = 0,
     jobs: Jobs = 2,
     overwrite: Overwrite = False,
     as_json: AsJson = False,
@@ -33,7 +34,7 @@ def calibrate(
     if not output.parent.is_dir():
         raise typer.BadParameter(f"there is no folder {output.parent}; make it first", param_hint="--output")
     with progress() as report, ThreadPoolExecutor(jobs) as executor:
-        bank = run(session, executor=executor, report=report)
+        bank = run(session, seed=seed, executor=executor, report=report)
     bank.save(output)
     if as_json:
         print_json(session_summary(bank, output))
