@@ -78,4 +78,4 @@ def calibrate(
             where=str(plan.path),
         )
     parts = (psf, zernike, distortion, shading, noise)
-    return PsfBank(plan.camera, (Calibration(plan.setting, *parts, provenance(plan, journal)),))
+    return PsfBank(plan.camera, (Calibration(plan.setting, *parts, {**provenance(plan, journal), "seed": seed}),))
