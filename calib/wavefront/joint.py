@@ -225,7 +225,7 @@ def fit_wavefront(
         bad = outliers(np.where(used, light_chi2(part, at, executor), np.nan), at.xy_px)
         if done == REJECTIONS or not (bad.any() or (remainder and not done)):
             break
-        log.info("rejected %d images of points and corners by their chi2", int(bad.sum()))
+        log.info("round %d: %d lights rejected by their chi2", done + 1, int(bad.sum()))
         used = used & ~bad
     complete = with_remainder(everything, at, remainder)
     xy_px, sigma_px = refine_positions(complete, at, executor)
