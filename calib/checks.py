@@ -7,12 +7,34 @@ from typing import Any
 import numpy as np
 
 from calib.evidence import Evidence
+from calib.fieldmodel import Images
 from calib.fieldsolver import Problem
+from calib.pointmodel import Samples
 from calib.session import Journal, in_words
-from calib.tiles import STARTS, TILES, tile_images
-from calib.wavefront import Extras, WavefrontFit, fit_tile
+from calib.wavefront import Extras, TileImages, WavefrontFit, fit_tile
 from calib.wavefront.parameters import held
+from psfbank.arrays import BoolArray, FloatArray
 from psfbank.errors import FitFailed
+
+TILE_LIGHTS = 6
+STARTS = 8
+TILES = ((0.5, 0.5), (0.25, 0.25), (0.75, 0.25), (0.25, 0.75), (0.75, 0.75))  # of the picture's width and height
+
+
+def tile_images(
+    problem: Problem, xy_px: FloatArray, usable: BoolArray, size_px: tuple[int, int], tile: tuple[float, float]
+) -> TileImages | None:
+    """Images in the reference channel of the usable lights nearest to a place; None without points."""
+    place = np.array([tile[0] * (size_px[1] - 1), tile[1] * (size_px[0] - 1)])
+    of_points = [i for i in problem.images if i.channel == problem.layout.reference and isinstance(i.samples, Samples)]
+    if not of_points:
+        return None
+    images: Images = of_points[0].take(np.flatnonzero(usable[of_points[0].source]))
+    nearest = np.argsort(np.hypot(*(xy_px[images.source] - place).T))[:TILE_LIGHTS]
+    chosen = images.take(nearest)
+    if not isinstance(chosen.samples, Samples) or len(nearest) < TILE_LIGHTS:
+        return None
+    return TileImages(chosen.samples, xy_px[chosen.source])
 
 
 def check_tiles(

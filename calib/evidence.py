@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
@@ -25,22 +26,24 @@ from calib.progress import Report, silent
 from calib.psf import render_grid
 from calib.session import Journal, in_words
 from calib.targets import Chessboard
-from calib.tiles import trusted_optics
 from calib.wavefront import Pieces, WavefrontFit, fit_wavefront, pose_problem
 from psfbank.arrays import BoolArray, FloatArray
 from psfbank.errors import FitFailed
 from psfbank.flags import Flag
 from psfbank.model import NoiseModel, PsfGrid, ZernikeField
 
+log = logging.getLogger(__name__)
+
 CHART_HALF_PX = 10  # of the PSF, where there are no points to say
 MOST_PIECES, MOST_BESIDE_POINTS = 800, 300  # more sharpen little, and each costs as much as a light
 RESERVED = 0.2
+F_NUMBER_TOLERANCE = 0.1  # relative, by which a fitted f-number may differ from the one stated
 LEAST_SECTORS = 3  # of 8, in which edges must lie: two directions leave the PSF open between them
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """The posed problem; of its sources the reserve (S,) and their captures (S,); whether the f-number is trusted."""
+    """The posed problem; of its sources the reserve (S,) and their captures (S,); whether an f-number was stated."""
 
     problem: Problem
     reserved: BoolArray
@@ -165,9 +168,6 @@ def gather(
     journal.summary["psf"] = journal.summary.get("psf", {})
     optics, known = optics_of(plan)
     seen = None if points is None else points.images
-    if known and points is not None:
-        alone = pose_problem(seen, optics, size_px, channels, half_px=half_px)
-        optics, known = trusted_optics(alone, size_px, optics, rng, journal)
     cut = None
     if geometry is not None and plan.encoding == "linear":
         views = board_charts(boards, geometry) + noise_charts(noise_shots, geometry.poses[len(boards) :])
@@ -238,6 +238,12 @@ def measure_wavefront(
         journal.lack("psf", in_words(error))
         return None
     journal.summary["psf"] |= fit_summary(fit, evidence)
+    scale = float(fit.vector[fit.layout.slices()["scale"].start])
+    if evidence.f_number_known and abs(scale - 1) > F_NUMBER_TOLERANCE:
+        stated = fit.optics.f_number
+        doubt = f"the images want f/{stated * scale:.3g}, capture.toml says f/{stated:.3g}; the images were followed"
+        log.warning("%s. Check f_number and pixel_pitch_um", doubt)
+        journal.summary["psf"] |= {"f_number_doubt": doubt}
     return fit
 
 
@@ -265,7 +271,7 @@ def fit_summary(fit: WavefrontFit, evidence: Evidence) -> dict[str, Any]:
         "diffusion_px": [round(float(v), 4) for v in fit.vector[at["diffusion"]]],
         "f_number": round(float(scale), 4),
         "f_number_sigma": round(float(sigma), 4),
-        "f_number_trusted": evidence.f_number_known,
+        "f_number_declared": evidence.f_number_known,
         "local_corrections": None if fit.remainder is None else fit.remainder.tightness,
     }
 

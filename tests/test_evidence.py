@@ -125,7 +125,7 @@ def test_the_summary_lists_what_was_rejected_and_where() -> None:
     told = fit_summary(fitted(), Evidence(None, np.zeros(4, dtype=bool), ("a", "b", "c", "d"), False))
     assert told["rejected"] == [{"capture": "d", "x_px": 10.0, "y_px": 10.0, "chi2_per_sample": 7.0}]
     assert (told["chi2_per_sample"], told["chi2_per_sample_reserved"], told["reserved"]) == (0.95, 1.1, 1)
-    assert (told["f_number"], told["f_number_sigma"], told["f_number_trusted"]) == (2.1, 0.02, False)
+    assert (told["f_number"], told["f_number_sigma"], told["f_number_declared"]) == (2.1, 0.02, False)
     assert told["local_corrections"] is None
 
 

@@ -216,7 +216,7 @@ def test_provenance_tells_what_went_in_and_what_came_out(run: Run, got: Calibrat
     for row in psf["rejected"]:
         assert set(row) == {"capture", "x_px", "y_px", "chi2_per_sample"}
     assert psf["led_frames"] == 3
-    assert psf["f_number_trusted"] is True
+    assert psf["f_number_declared"] is True
     assert 0.8 < psf["chi2_per_sample"] < 1.2
 
 

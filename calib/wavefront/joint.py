@@ -39,6 +39,9 @@ RINGS = (0.35, 0.6, 0.8, 1.5)  # field radius in half diagonals at each stage
 START_DEFOCUS_NM, START_SPHERICAL_NM = (25.0, 80.0, 160.0), (-25.0, 25.0)
 SAME_NM = 5.0  # starts that end nearer to each other are one
 SURVIVORS = 3
+START_SCALES = (1.0, 0.7, 1.4)  # of lambda N: the others where the f-number is not stated, or seems wrong
+POOR = 1.5  # chi2 per sample
+F_NUMBER_DOUBT = 0.2  # relative standard deviation from which an f-number counts as unknown
 START_CLIP_GAIN = (0.25, -0.25)  # the off-axis stop may lie before or behind the aperture
 START_LIGHTS, CHOICE_LIGHTS, GROW_LIGHTS = 36, 100, 250  # enough to start, to choose between starts, to grow
 GROW_HALF_PX, FIT_HALF_PX = 8, 10  # of the PSF while it grows, and while it is fitted
@@ -105,7 +108,7 @@ def thinned(problem: Problem, count: int) -> Problem:
     return problem.of_lights(lights[:: max(1, len(lights) // count)])
 
 
-def starting_points(problem: Problem) -> list[FloatArray]:
+def starting_points(problem: Problem, scale: float = 1.0) -> list[FloatArray]:
     """Global parameters (G,) to start from: defocus, and spherical aberration of either sign against it.
 
     Zero is a saddle, and the common sign of all even terms is free (the twin); but the sign of one even term against
@@ -116,6 +119,7 @@ def starting_points(problem: Problem) -> list[FloatArray]:
     starts = []
     for defocus, sphere in product(START_DEFOCUS_NM, START_SPHERICAL_NM if len(spherical) else (0.0,)):
         vector = problem.prior_mean.copy()
+        vector[problem.layout.slices()["scale"].start] = scale
         vector[wave.start] = defocus
         vector[wave.start + spherical * problem.layout.shared] = sphere
         starts.append(vector)
@@ -125,10 +129,16 @@ def starting_points(problem: Problem) -> list[FloatArray]:
 def start_at_centre(problem: Problem, radius: float, executor: Executor | None) -> Parameters:
     """Try many starts on a few central lights, and the best of them on more, farther out; keep the best."""
     few = thinned(problem.within(radius), START_LIGHTS)
-    tried = [
-        minimise(few, Parameters(vector, problem.detected_px), executor=executor, tolerance=START)
-        for vector in starting_points(problem)
-    ]
+    stated = problem.prior_sigma[problem.layout.slices()["scale"].start] < F_NUMBER_DOUBT
+    tried = []
+    for scale in START_SCALES:
+        tried += [
+            minimise(few, Parameters(vector, problem.detected_px), executor=executor, tolerance=START)
+            for vector in starting_points(problem, scale)
+        ]
+        cost = min(cost for _, cost in tried)
+        if stated and cost < POOR * sum(int(np.count_nonzero(i.samples.weights)) for i in few.images):
+            break  # the stated f-number explains the images
     wave = problem.layout.slices()["wave"]
     distinct: list[tuple[Parameters, float]] = []
     for result in sorted(tried, key=lambda result: result[1]):

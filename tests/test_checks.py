@@ -1,19 +1,19 @@
-"""A tile's own images bear the f-number that was stated, or say another one."""
+"""Single tiles, fitted on their own, against the field; and the f-number that the images want."""
 
 from __future__ import annotations
 
-import logging
 from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
 import pytest
 
+from calib.checks import TILE_LIGHTS, TILES, check_tiles, tile_images
+from calib.evidence import Evidence
 from calib.fieldsolver import Problem
 from calib.pointmodel import Optics, PointModel, Samples, Shape
 from calib.session import Journal
-from calib.tiles import TILE_LIGHTS, TILES, tile_images, trusted_optics
-from calib.wavefront import pose_problem
+from calib.wavefront import fit_wavefront, pose_problem
 from psfbank.flags import Flag
 from psfbank.model import Points
 from psfbank.zernike import noll_terms
@@ -49,26 +49,26 @@ def problem(points: Points, f_number: float) -> Problem:
     return pose_problem(points, optics(f_number), SIZE_PX, 1, half_px=HALF_PX)
 
 
-def test_an_f_number_that_contradicts_the_data_is_replaced_and_said(
-    points: Points, caplog: pytest.LogCaptureFixture
-) -> None:
+@pytest.mark.parametrize("stated", [TRUE_F_NUMBER, 2.0])
+def test_the_field_finds_the_f_number_whatever_was_stated(points: Points, stated: float) -> None:
+    posed = pose_problem(points, optics(stated), SIZE_PX, 1, half_px=HALF_PX, degree=0)
+    fit = fit_wavefront(posed, SIZE_PX)
+    found = stated * fit.vector[fit.layout.slices()["scale"].start]
+    assert found == pytest.approx(TRUE_F_NUMBER, rel=0.03)
+
+
+def test_tiles_fitted_alone_bear_the_field_out(points: Points) -> None:
+    posed = pose_problem(points, optics(TRUE_F_NUMBER), SIZE_PX, 1, half_px=HALF_PX, degree=0)
+    fit = fit_wavefront(posed, SIZE_PX)
     journal = Journal(summary={"psf": {}})
-    with caplog.at_level(logging.WARNING):
-        posed = problem(points, 2.0)
-        found, known = trusted_optics(posed, SIZE_PX, optics(2.0), np.random.default_rng(0), journal)
-    assert not known
-    assert found.f_number == pytest.approx(TRUE_F_NUMBER, rel=0.05)
-    assert "the manifest says f/2" in journal.summary["psf"]["f_number_check"]
-    assert "Check f_number and pixel_pitch_um" in caplog.text
-
-
-def test_an_f_number_that_fits_is_kept(points: Points) -> None:
-    journal, stated = Journal(summary={"psf": {}}), optics(TRUE_F_NUMBER)
-    posed = problem(points, TRUE_F_NUMBER)
-    found, known = trusted_optics(posed, SIZE_PX, stated, np.random.default_rng(0), journal)
-    assert known
-    assert found is stated
-    assert "the data agree" in journal.summary["psf"]["f_number_check"]
+    seen = Evidence(posed, np.zeros(LIGHTS, dtype=bool), ("led.png",) * LIGHTS, True)
+    check_tiles(fit, seen, np.random.default_rng(0), journal)
+    checks = journal.summary["psf"]["tile_checks"]
+    assert [check["tile"] for check in checks] == [list(tile) for tile in TILES]
+    for check in checks:
+        assert check["apart_nm"] < 5 * check["stderr_nm"]
+        assert check["reduced_chi2"] == pytest.approx(1, abs=0.15)
+        assert check["sign_is_open"], "one focus plane does not tell the twin"
 
 
 def test_a_tile_takes_the_usable_lights_nearest_to_it(points: Points) -> None:
