@@ -15,6 +15,7 @@ from threadpoolctl import threadpool_limits
 
 from calib.charts import ChartView, draw, excitation, join, observe
 from calib.fieldsolver import Problem
+from calib.focus import planes_of
 from calib.geometry import DistortionFit
 from calib.kernel import reserve
 from calib.manifest import Plan
@@ -177,7 +178,16 @@ def gather(
         del journal.summary["psf"]
         return None
     pieces = () if cut is None else (cut[0],)
-    problem = pose_problem(seen, optics, size_px, channels, half_px=half_px, pieces=pieces, f_number_known=known)
+    problem = pose_problem(
+        seen,
+        optics,
+        size_px,
+        channels,
+        half_px=half_px,
+        pieces=pieces,
+        f_number_known=known,
+        planes=None if points is None else planes_of(plan, points.entries),
+    )
     names = [] if points is None else points.capture_of_lights()
     journal.summary["psf"] |= {"points": len(names)}
     if cut is not None:

@@ -35,6 +35,7 @@ class Layout:
     degree: int = 3
     reference: int = 1  # the channel whose wavefront is the shared one
     deviation_degree: int = 1
+    planes: int = 1  # of focus; the first is the one that the rest of the session was shot in
 
     @property
     def shared(self) -> int:
@@ -47,14 +48,15 @@ class Layout:
         return (self.deviation_degree + 1) * (self.deviation_degree + 2) // 2
 
     def slices(self) -> dict[str, slice]:
-        """Return the groups: wave, deviation, lateral, diffusion, clip (gain, x, y, radius), scale (common, others)."""
+        """Return the groups: wave, deviation, lateral, diffusion, clip, focus (by plane), scale (common, others)."""
         others = self.channels - 1
         sizes = {
             "wave": self.terms * self.shared,
             "deviation": others * self.terms * self.deviating,
             "lateral": others * 2 * self.shared,
             "diffusion": self.channels,
-            "clip": 4,
+            "clip": 4,  # gain, x, y, radius
+            "focus": 3 * (self.planes - 1),  # added defocus: in the middle, and its slopes
             "scale": self.channels,  # of diffraction: the common one, then how the other channels differ
         }
         ends = np.cumsum(list(sizes.values()))
@@ -67,7 +69,7 @@ class Layout:
         return channel - (channel > self.reference)
 
 
-def local_map(layout: Layout, channel: int, field: FloatArray) -> npt.NDArray[np.float64]:
+def local_map(layout: Layout, channel: int, field: FloatArray, plane: int = 0) -> npt.NDArray[np.float64]:
     """Linear map (N, J + 7, G) from global parameters to what shapes each image; lights' own positions aside."""
     at, terms = layout.slices(), layout.terms
     count = len(field)
@@ -91,6 +93,9 @@ def local_map(layout: Layout, channel: int, field: FloatArray) -> npt.NDArray[np
     out[:, rows["clip_x"], gain], out[:, rows["clip_x"], x] = field[:, 0], 1.0
     out[:, rows["clip_y"], gain], out[:, rows["clip_y"], y] = field[:, 1], 1.0
     out[:, rows["clip_radius"], radius] = 1.0
+    if plane:
+        start = at["focus"].start + 3 * (plane - 1)
+        out[:, 0, start : start + 3] = np.column_stack([np.ones(count), field])
     out[:, rows["scale"], at["scale"].start] = 1.0
     if other is not None:
         out[:, rows["scale"], at["scale"].start + 1 + other] = 1.0
@@ -114,7 +119,7 @@ class Images:
     """Images of one kind and channel: samples, field position (N, 2) in half diagonals, number of the source (N,).
 
     A source is a light, or a place on a chart: what has a position of its own, shared by its images in all channels.
-    `added_nm` (N, J) is added to the coefficients that the global parameters give.
+    `added_nm` (N, J) is added to the coefficients that the global parameters give; `plane` is the focus they share.
     """
 
     samples: Sampling
@@ -122,11 +127,14 @@ class Images:
     source: IntArray
     channel: int
     added_nm: FloatArray | float = 0.0
+    plane: int = 0
 
     def take(self, which: npt.NDArray[np.int64]) -> Images:
         """Select images."""
         added = self.added_nm if isinstance(self.added_nm, float) else self.added_nm[which]
-        return Images(self.samples.take(which), self.field[which], self.source[which], self.channel, added)
+        return replace(
+            self, samples=self.samples.take(which), field=self.field[which], source=self.source[which], added_nm=added
+        )
 
 
 def closed_form(images: FloatArray, samples: Sampling) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:

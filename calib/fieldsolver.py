@@ -83,7 +83,7 @@ def _run(executor: Executor | None, work: Callable[[int, slice], T], jobs: list[
 def shapes(problem: Problem, number: int, at: Parameters, part: slice = slice(None)) -> Shape:
     """Work out what shapes images of `problem.images[number]` at the given parameters."""
     images = problem.images[number]
-    mapped = local_map(problem.layout, images.channel, images.field[part]) @ at.vector
+    mapped = local_map(problem.layout, images.channel, images.field[part], images.plane) @ at.vector
     added_nm = images.added_nm
     mapped[:, : problem.layout.terms] += added_nm if isinstance(added_nm, float) else added_nm[part]
     return to_shape(problem.layout, mapped, at.xy_px[images.source[part]])
@@ -134,7 +134,7 @@ def assemble(problem: Problem, at: Parameters, executor: Executor | None = None)
         model, samples = problem.models[images.channel], images.samples.take(part)
         matrix, gradient, cost = normal_equations(model, shapes(problem, number, at, part), samples)
         # made anew for every chunk: a row for every local parameter of 50 000 images would take gigabytes
-        to_global = local_map(problem.layout, images.channel, images.field[part])
+        to_global = local_map(problem.layout, images.channel, images.field[part], images.plane)
         half = np.swapaxes(to_global, 1, 2) @ matrix
         block = half.transpose(1, 0, 2).reshape(size, -1) @ to_global.reshape(-1, size)
         push = np.einsum("nlg,nl->g", to_global, gradient)

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from concurrent.futures import Executor
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from calib.checks import check_tiles
 from calib.evidence import gather, measure_wavefront, render_psfs
+from calib.focus import own_focus_m, require_one_lens
 from calib.manifest import load_plan
 from calib.measure import find_points, measure_noise, measure_shading
 from calib.planes import centre_boards, find_boards, find_noise_targets, measure_distortion, sharp_geometry
 from calib.progress import Report, silent
 from calib.psf import tile_nodes
-from calib.session import Journal, provenance, read_session, require_one_lens
+from calib.session import Journal, provenance, read_session
 from calib.unmodelled import add_remainder
 from psfbank.bank import PsfBank
 from psfbank.errors import CalibrationError
@@ -53,6 +55,7 @@ def calibrate(
     """
     plan, journal = load_plan(session), Journal()
     require_one_lens(plan)
+    setting = replace(plan.setting, focus_m=own_focus_m(plan))
     shots = read_session(plan, journal, report)
     diagonal_px = float(np.hypot(*plan.camera.size_px))
     x_px, y_px = tile_nodes(plan.camera.size_px, max(diagonal_px / TILES_A_DIAGONAL, SMALLEST_TILE_PX))
@@ -78,4 +81,4 @@ def calibrate(
             where=str(plan.path),
         )
     parts = (psf, zernike, distortion, shading, noise)
-    return PsfBank(plan.camera, (Calibration(plan.setting, *parts, {**provenance(plan, journal), "seed": seed}),))
+    return PsfBank(plan.camera, (Calibration(setting, *parts, {**provenance(plan, journal), "seed": seed}),))

@@ -9,12 +9,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from calib import chessboard, geometry, noise_target
+from calib.focus import planes_of
 from calib.manifest import Entry, Plan
 from calib.measure import PointSet
 from calib.progress import Report, silent
 from calib.psf import image_centroids
 from calib.session import Journal, Shot, in_words
-from calib.wavefront import WavefrontFit
+from calib.wavefront import FocusPlanes, WavefrontFit
 from psfbank.arrays import FloatArray
 from psfbank.errors import FitFailed, NoTargetFound
 from psfbank.flags import Flag
@@ -143,8 +144,14 @@ def stack_padded(rows: Sequence[FloatArray]) -> FloatArray:
     return np.concatenate([np.pad(p, ((0, 0), (0, widest - p.shape[1])), constant_values=np.inf) for p in rows])
 
 
-def point_views(points: PointSet, fit: WavefrontFit, channels: tuple[str, ...]) -> PlaneViews:
-    """Arrange point grids as views, each point at its image's centroid in each channel; the grids are taken as flat."""
+def point_views(
+    points: PointSet, fit: WavefrontFit, channels: tuple[str, ...], planes: FocusPlanes | None = None
+) -> PlaneViews:
+    """Arrange point grids as views, each point at its image's centroid in each channel; the grids are taken as flat.
+
+    Views in another focus than the session's own are left out: the picture's scale changes with focus.
+    """
+    own = (planes or FocusPlanes()).of(np.arange(len(points.views))) == 0
     view = np.repeat(np.arange(len(points.views)), [len(v.xy_px) for v in points.views])
     corners, lights = {}, slice(len(view))  # pieces of charts come after the lights
     sound = fit.sound[lights]
@@ -153,11 +160,12 @@ def point_views(points: PointSet, fit: WavefrontFit, channels: tuple[str, ...]) 
         parts = [
             Corners((v.index * (e.pitch_mm or 1.0))[None], centroid[None, view == k], sound[None, view == k])
             for k, (v, e) in enumerate(zip(points.views, points.entries, strict=True))
+            if own[k]
         ]
         corners[channel] = geometry.join(parts)
     sigma_px = np.hypot(fit.sigma_px[lights], CENTROID_PX)
-    sigma = stack_padded([sigma_px[None, view == k] for k in range(len(points.views))])
-    return PlaneViews(corners, sigma, (-1,) * len(points.views))
+    sigma = stack_padded([sigma_px[None, view == k] for k in np.flatnonzero(own)])
+    return PlaneViews(corners, sigma, (-1,) * int(own.sum()))
 
 
 def reference_channel(channels: tuple[str, ...]) -> str:
@@ -201,7 +209,7 @@ def measure_distortion(
     parts = [board_views(boards, channels)] if boards else []
     parts += [noise_views(noise_shots, channels)] if noise_shots else []
     if points is not None and wavefront is not None:
-        parts.append(point_views(points, wavefront, channels))
+        parts.append(point_views(points, wavefront, channels, planes_of(plan, points.entries)))
     if not parts:
         journal.lack("distortion", "no capture shows a chessboard or a grid of points")
         return None

@@ -14,7 +14,7 @@ import cv2
 from calib.manifest import Entry, Plan
 from calib.progress import Report, silent
 from psfbank import __version__
-from psfbank.errors import CaptureUnusable, ManifestError, PsfBankError
+from psfbank.errors import CaptureUnusable, PsfBankError
 from psfbank.flags import Flag
 from psfbank.model import Capture
 
@@ -81,21 +81,6 @@ def read_session(plan: Plan, journal: Journal, report: Report = silent) -> dict[
     for kind in sorted({entry.kind for entry in plan.entries} - set(KINDS)):
         journal.lack(kind, "captures of this kind are not measured by this version")
     return shots
-
-
-def require_one_lens(plan: Plan) -> None:
-    """Raise ManifestError when targets were shot at several focal lengths, apertures or focus distances."""
-    optical = {
-        str((e.setting.focal_mm, e.setting.f_number, e.setting.focus_m))
-        for e in plan.entries
-        if e.kind in ("led", "chessboard", "noise_target", "flat")
-    }
-    if len(optical) > 1:
-        raise ManifestError(
-            f"{len(optical)} different settings of focal length, f-number and focus",
-            where=str(plan.path),
-            remedy="Each is another lens: describe each in a capture.toml of its own and calibrate them one by one",
-        )
 
 
 def in_words(error: PsfBankError) -> str:

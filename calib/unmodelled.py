@@ -104,7 +104,7 @@ def add_remainder(
     if grid is None or fit is None or evidence is None:
         return None
     report("remainder", 0, 1)
-    images, sound = evidence.problem.images, fit.sound
+    images, sound = [part for part in evidence.problem.images if part.plane == 0], fit.sound
     points = [part for part in images if isinstance(part.samples, Samples)]
     if not points:  # charts speak of a kernel at many times the cost
         sound = sound & reserve(fit.xy_px, fit.size_px, min(0.99, MOST_PIECES / len(sound)), rng)

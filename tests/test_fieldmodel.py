@@ -73,6 +73,7 @@ def test_groups_lie_side_by_side_and_fill_the_vector(channels: int) -> None:
         "lateral": others * 2 * 6,
         "diffusion": channels,
         "clip": 4,
+        "focus": 0,
         "scale": channels,
     }
 

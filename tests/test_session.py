@@ -15,9 +15,9 @@ import pytest
 
 from calib import session as session_module
 from calib.manifest import Plan, load_plan
-from calib.session import KINDS, LIBRARIES, Journal, in_words, provenance, read_session, require_one_lens
+from calib.session import KINDS, LIBRARIES, Journal, in_words, provenance, read_session
 from psfbank import __version__
-from psfbank.errors import CaptureUnusable, ManifestError
+from psfbank.errors import CaptureUnusable
 from psfbank.flags import Flag
 
 DESCRIPTION = """
@@ -208,11 +208,3 @@ def test_provenance_repeats_the_plan(plan: Plan) -> None:
     assert led["pitch_mm"] == 46.0
     assert "pitch_mm" not in flat
     assert told["captures"][3]["pattern"] == "pattern.png"
-
-
-def test_another_focus_is_another_lens(plan: Plan, session: Path) -> None:
-    require_one_lens(plan)
-    described = session / "capture.toml"
-    described.write_text(described.read_text("utf-8").replace("pitch_mm = 46.0", "pitch_mm = 46.0\nfocus_m = 0.5"))
-    with pytest.raises(ManifestError, match=r"capture\.toml: 2 different settings .* one by one"):
-        require_one_lens(load_plan(session))

@@ -5,13 +5,14 @@ from __future__ import annotations
 from calib.wavefront.diversity import Planes, objective_planes, parabolic_planes
 from calib.wavefront.joint import WavefrontFit, fit_wavefront
 from calib.wavefront.parameters import Extras, TileImages, Within
-from calib.wavefront.pose import Pieces, field_position, pose_problem
+from calib.wavefront.pose import FocusPlanes, Pieces, field_position, pose_problem
 from calib.wavefront.symmetry import MirrorFit, fit_mirrored, mirror_signs
 from calib.wavefront.tile import FNumberTest, TileFit, check_f_number, fit_tile, predict
 
 __all__ = [
     "Extras",
     "FNumberTest",
+    "FocusPlanes",
     "MirrorFit",
     "Pieces",
     "Planes",

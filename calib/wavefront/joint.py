@@ -117,7 +117,10 @@ def starting_points(problem: Problem, scale: float = 1.0) -> list[FloatArray]:
     nm, wave = problem.models[0].optics.nm, problem.layout.slices()["wave"]
     spherical = np.flatnonzero((nm == (4, 0)).all(axis=1))
     starts = []
-    for defocus, sphere in product(START_DEFOCUS_NM, START_SPHERICAL_NM if len(spherical) else (0.0,)):
+    # several planes of focus tell the common sign as well
+    signs = (1.0,) if problem.layout.planes == 1 else (1.0, -1.0)
+    defocused = [sign * amount for sign, amount in product(signs, START_DEFOCUS_NM)]
+    for defocus, sphere in product(defocused, START_SPHERICAL_NM if len(spherical) else (0.0,)):
         vector = problem.prior_mean.copy()
         vector[problem.layout.slices()["scale"].start] = scale
         vector[wave.start] = defocus

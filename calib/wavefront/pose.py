@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 
 import numpy as np
 import numpy.typing as npt
@@ -12,7 +13,7 @@ from calib.chartmodel import ChartSamples
 from calib.fieldmodel import Images, Layout
 from calib.fieldsolver import Problem
 from calib.pointmodel import Optics, PointModel, to_samples
-from psfbank.arrays import FloatArray
+from psfbank.arrays import FloatArray, IntArray
 from psfbank.flags import Flag
 from psfbank.model import Points
 
@@ -28,13 +29,30 @@ class Pieces:
     channels: tuple[ChartSamples, ...]
 
 
+@dataclass(frozen=True)
+class FocusPlanes:
+    """Focus of each view: `plane` (V,) its number, 0 the session's own; `focus_nm` what the others add to defocus.
+
+    `focus_nm` is where the fit starts from and what decides the sign of all even terms; half of it is taken on trust.
+    """
+
+    plane: tuple[int, ...] = ()
+    focus_nm: tuple[float, ...] = ()
+
+    def of(self, view: IntArray) -> IntArray:
+        """Plane of images of the views (N,)."""
+        return np.asarray(self.plane, dtype=np.int64)[view] if self.plane else np.zeros(len(view), dtype=np.int64)
+
+
 def field_position(xy_px: FloatArray, size_px: tuple[int, int]) -> npt.NDArray[np.float64]:
     """Places (N, 2), px -> field coordinates: zero at the image's centre, one half diagonal long at its corners."""
     height, width = size_px
     return np.asarray((xy_px - np.array([width - 1, height - 1]) / 2) / (np.hypot(height, width) / 2))
 
 
-def priors(layout: Layout, f_number_known: bool = True) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+def priors(
+    layout: Layout, f_number_known: bool = True, focus_nm: Sequence[float] = ()
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
     """Means and sigmas (G,) of the global parameters: wide where the data speak, narrow where physics is small.
 
     A coefficient is free within 200 nm, less for higher powers of the field; channels differ by 100 nm of defocus and
@@ -50,6 +68,8 @@ def priors(layout: Layout, f_number_known: bool = True) -> tuple[npt.NDArray[np.
     sigma[at["lateral"]] = 2.0
     mean[at["diffusion"]], sigma[at["diffusion"]] = 0.25, 0.1
     mean[at["clip"]], sigma[at["clip"]] = (0.0, 0.0, 0.0, 1.1), (0.5, 0.1, 0.1, 0.15)
+    for added, slopes in zip(focus_nm, range(at["focus"].start, at["focus"].stop, 3), strict=True):
+        mean[slopes], sigma[slopes : slopes + 3] = added, (30.0 + 0.5 * abs(added), 60.0, 60.0)
     common, others = at["scale"].start, slice(at["scale"].start + 1, at["scale"].stop)
     mean[common], sigma[common] = 1.0, 0.05 if f_number_known else 0.5
     sigma[others] = 0.03  # a channel's effective wavelength
@@ -81,6 +101,7 @@ def pose_problem(
     pieces: Sequence[Pieces] = (),
     degree: int = 3,
     f_number_known: bool = True,
+    planes: FocusPlanes | None = None,
 ) -> Problem:
     """Arrange observations, models and priors for the solver; saturated and blended point images are left out.
 
@@ -98,8 +119,11 @@ def pose_problem(
         Of the polynomials in field position.
     f_number_known : bool
         False frees the scale of lambda N / pitch.
+    planes : FocusPlanes, optional
+        In which focus each view of the points was shot; one plane unless said otherwise.
     """
-    layout = Layout(len(optics.nm), channels, degree, reference=min(1, channels - 1))
+    planes = FocusPlanes() if planes is None else planes
+    layout = Layout(len(optics.nm), channels, degree, reference=min(1, channels - 1), planes=len(planes.focus_nm) + 1)
     models = tuple(PointModel(optics, c, half_px, PUPIL_SAMPLES) for c in range(channels))
     places: list[FloatArray] = [np.zeros((0, 2))]
     images = []
@@ -107,12 +131,13 @@ def pose_problem(
         detected = np.zeros((int(points.source.max()) + 1, 2))
         detected[points.source] = points.xy_px
         places.append(detected)
-        for c in range(channels):
-            spoilt = points.flags & (Flag.SATURATED | Flag.OVERLAPPING) != 0
-            known = np.isfinite(points.variance).sum((1, 2)) >= LEAST_SAMPLES
-            chosen = points.take((points.channel == c) & ~spoilt & known)
+        spoilt = points.flags & (Flag.SATURATED | Flag.OVERLAPPING) != 0
+        usable = ~spoilt & (np.isfinite(points.variance).sum((1, 2)) >= LEAST_SAMPLES)
+        plane_of = planes.of(points.view)
+        for plane, c in product(range(layout.planes), range(channels)):
+            chosen = points.take((points.channel == c) & (plane_of == plane) & usable)
             field = field_position(chosen.xy_px, size_px)
-            images.append(Images(to_samples(chosen), field, chosen.source, c))
+            images.append(Images(to_samples(chosen), field, chosen.source, c, plane=plane))
     for piece in pieces:
         first = sum(len(p) for p in places)
         places.append(piece.xy_px)
@@ -120,4 +145,6 @@ def pose_problem(
             enough = np.flatnonzero((samples.weights > 0).sum((1, 2, 3)) >= LEAST_SAMPLES)
             field = field_position(piece.xy_px[enough], size_px)
             images.append(Images(samples.take(enough), field, first + enough, c))
-    return Problem(layout, models, tuple(images), np.concatenate(places), *priors(layout, f_number_known))
+    return Problem(
+        layout, models, tuple(images), np.concatenate(places), *priors(layout, f_number_known, planes.focus_nm)
+    )
