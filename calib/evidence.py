@@ -282,6 +282,8 @@ def fit_summary(fit: WavefrontFit, evidence: Evidence) -> dict[str, Any]:
         "f_number": round(float(scale), 4),
         "f_number_sigma": round(float(sigma), 4),
         "f_number_declared": evidence.f_number_known,
+        "focus_nm": [round(float(v), 2) for v in fit.vector[at["focus"]][::3]],
+        "signs_are_known": fit.layout.planes > 1,
         "local_corrections": None if fit.remainder is None else fit.remainder.tightness,
     }
 
