@@ -16,6 +16,7 @@ from calib.measure import find_points, measure_noise, measure_shading
 from calib.planes import centre_boards, find_boards, find_noise_targets, measure_distortion, sharp_geometry
 from calib.progress import Report, silent
 from calib.psf import tile_nodes
+from calib.residuals import tile_evidence
 from calib.session import Journal, provenance, read_session
 from calib.unmodelled import add_remainder
 from psfbank.bank import PsfBank
@@ -71,7 +72,7 @@ def calibrate(
     wavefront = measure_wavefront(plan, evidence, noise, journal, executor, report)
     psf, zernike = render_psfs(plan, evidence, wavefront, x_px, y_px, journal)
     check_tiles(wavefront, evidence, rng, journal)
-    psf = add_remainder(psf, wavefront, evidence, rng, journal, executor, report)
+    psf, asymmetry = add_remainder(psf, wavefront, evidence, rng, journal, executor, report)
     boards = centre_boards(plan, boards, psf, report)
     distortion = measure_distortion(plan, points, wavefront, boards, targets, journal, report)
 
@@ -80,5 +81,7 @@ def calibrate(
             "nothing could be measured; " + "; ".join(f"no {part}: {why}" for part, why in journal.missing.items()),
             where=str(plan.path),
         )
+    seen = tile_evidence(wavefront, evidence, noise, psf, asymmetry)
     parts = (psf, zernike, distortion, shading, noise)
-    return PsfBank(plan.camera, (Calibration(setting, *parts, {**provenance(plan, journal), "seed": seed}),))
+    told = {**provenance(plan, journal), "seed": seed}
+    return PsfBank(plan.camera, (Calibration(setting, *parts, told, seen),))

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import math
 from concurrent.futures import Executor
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import numpy as np
+import numpy.typing as npt
 from threadpoolctl import threadpool_limits
 
 from calib.chartmodel import ChartSamples
@@ -25,7 +26,7 @@ from calib.psf import render_kernels
 from calib.sampling import ChartSampling, Operator, PointSampling
 from calib.session import Journal
 from calib.wavefront import WavefrontFit
-from psfbank.arrays import FloatArray, IntArray
+from psfbank.arrays import FloatArray
 from psfbank.model import PsfGrid
 from psfbank.zernike import fine_grid
 
@@ -82,7 +83,7 @@ def add_remainder(
     journal: Journal,
     executor: Executor | None = None,
     report: Report = silent,
-) -> PsfGrid | None:
+) -> tuple[PsfGrid | None, FloatArray | None]:
     """Add to a wavefront's kernels what the images ask for beyond them; the same grid where they do not.
 
     Parameters
@@ -99,10 +100,13 @@ def add_remainder(
 
     Returns
     -------
-    PsfGrid or None
+    grid : PsfGrid or None
+    asymmetry : (C, Ty, Tx) float64 or None
+        Rise of chi2 per image when every kernel is replaced by its centrally symmetric part, NaN for tiles without
+        images; None where no image could be asked.
     """
     if grid is None or fit is None or evidence is None:
-        return None
+        return None, None
     report("remainder", 0, 1)
     images, sound = [part for part in evidence.problem.images if part.plane == 0], fit.sound
     points = [part for part in images if isinstance(part.samples, Samples)]
@@ -114,31 +118,31 @@ def add_remainder(
         if len(kept.source) and of_the_grids_sampling(kept, fit, grid):
             sets.append(observed(kept, fit, grid))
     if not sets:
-        return grid
+        return grid, None
     reserved = np.flatnonzero(fit.reserved)
     with threadpool_limits(1, user_api="blas"):
         found = refine(grid, sets, fit.size_px, rng, reserved=reserved, executor=executor)
     journal.summary["psf"] |= summary(found)
     report("remainder", 1, 1)
+    asymmetry = rise_per_image(found)
     if math.isinf(found.penalties.delta):
-        return grid
-    return PsfGrid(
-        grid.x_px, grid.y_px, found.grid.kernels, grid.oversample, grid.sigma, grid.n_obs, grid.flags, grid.channels
-    )
+        return grid, asymmetry
+    return replace(grid, kernels=found.grid.kernels), asymmetry
 
 
 def summary(found: KernelFit) -> dict[str, object]:
     """Put the kernel problem in numbers for the journal; an infinite weight is None."""
     weights = {name: None if math.isinf(w) else w for name, w in asdict(found.penalties).items()}
-    resists = found.tiles.asymmetry_used
+    resists = rise_per_image(found)
+    resists = resists[np.isfinite(resists)]
     return {
         "remainder": None if math.isinf(found.penalties.delta) else weights,
         "remainder_gain": round(float(found.trials[0].error - min(t.error for t in found.trials)), 5),
-        "resists_symmetry": round(float(np.median(_per_image(resists, found.tiles.n_obs))), 3),
+        "resists_symmetry": round(float(np.median(resists)), 3) if len(resists) else None,
     }
 
 
-def _per_image(total: FloatArray, count: IntArray) -> FloatArray:
-    """Mean over the images of tiles that have any."""
-    known = np.asarray(count) > 0
-    return np.asarray(total)[known] / np.asarray(count)[known] if known.any() else np.zeros(1)
+def rise_per_image(found: KernelFit) -> npt.NDArray[np.float64]:
+    """How much the images resist central symmetry, by tile (C, Ty, Tx): rise of chi2 per image used; NaN for none."""
+    total, count = np.asarray(found.tiles.asymmetry_used), np.asarray(found.tiles.n_obs)
+    return np.asarray(np.divide(total, count, out=np.full(total.shape, np.nan), where=count > 0))

@@ -32,6 +32,7 @@ from psfbank.errors import MissingPartError
 from psfbank.optics import Imaging as Imaging
 from psfbank.optics import ZernikeField as ZernikeField
 from psfbank.render import FieldRenderer, require_affordable
+from psfbank.seen import PsfEvidence as PsfEvidence
 
 UNIT_SUM_TOLERANCE = 1e-5  # of a float32 kernel
 CFA_PATTERNS = ("RGGB", "BGGR", "GRBG", "GBRG", "mono", "RGB")
@@ -321,6 +322,7 @@ class Calibration:
     illumination: Illumination | None = None
     noise: NoiseModel | None = None
     provenance: Mapping[str, Any] = field(default_factory=dict)
+    evidence: PsfEvidence | None = None
 
     __reduce__ = by_constructor
 

@@ -24,6 +24,7 @@ from psfbank.model import (
     Illumination,
     Imaging,
     NoiseModel,
+    PsfEvidence,
     PsfGrid,
     Setting,
     ZernikeField,
@@ -95,6 +96,7 @@ PARTS = (
     Part("distortion", "distortion", DistortionMap, on_grid=False),
     Part("illumination", "illumination", Illumination, on_grid=True),
     Part("noise", "noise", NoiseModel, on_grid=False),
+    Part("evidence", "evidence", PsfEvidence, on_grid=True),
 )
 
 TABLE = (
@@ -116,8 +118,8 @@ TABLE = (
     Row("@f_number", "<f8", "", "1", "f-number, NaN when unknown", "f_number"),
     Row("@focus_m", "<f8", "", "m", "focus distance, infinity allowed, NaN when unknown", "focus_m"),
     Row("@iso", "<f8", "", "1", "ISO speed, NaN when unknown", "iso"),
-    Row("grid/x", "<f8", "Tx", "px", "x of the nodes of psf, zernike and illumination", "x_px"),
-    Row("grid/y", "<f8", "Ty", "px", "y of the nodes of psf, zernike and illumination", "y_px"),
+    Row("grid/x", "<f8", "Tx", "px", "x of the nodes of all that lies on tiles", "x_px"),
+    Row("grid/y", "<f8", "Ty", "px", "y of the nodes of all that lies on tiles", "y_px"),
     Row("psf/kernels", "<f4", "C,Ty,Tx,K,K", "1", "effective PSF, centroid on the array centre", "kernels"),
     Row("psf/sigma", "<f4", "C,Ty,Tx", "1", "expected relative L2 error, NaN when unknown", "sigma"),
     Row("psf/n_obs", "<i4", "C,Ty,Tx", "1", "number of observations", "n_obs"),
@@ -157,6 +159,12 @@ TABLE = (
     Row("noise/black", "<f8", "C", "DN", "black level", "black_dn"),
     Row("noise/white", "<f8", "C", "DN", "white level", "white_dn"),
     Row("noise@channels", "text", "", "", "channels along C", "channels"),
+    Row("evidence/chi2_used", "<f4", "C,Ty,Tx", "1", "chi2 per sample of images used, or NaN; since 1.1", "chi2_used"),
+    Row("evidence/chi2_reserved", "<f4", "C,Ty,Tx", "1", "the same of images held back; since 1.1", "chi2_reserved"),
+    Row("evidence/n_reserved", "<i4", "C,Ty,Tx", "1", "number of images held back; since 1.1", "n_reserved"),
+    Row("evidence/asymmetry", "<f4", "C,Ty,Tx", "1", "rise of chi2 per image if symmetric; since 1.1", "asymmetry"),
+    Row("evidence/residual", "<f4", "C,Ty,Tx,P,P", "1", "data - model as share of its peak; since 1.1", "residual"),
+    Row("evidence@channels", "text", "", "", "channels along C", "channels"),
     Row("provenance", "|u1", "P", "1", "UTF-8 JSON: how this was measured; no host or user names"),
 )
 

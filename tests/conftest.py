@@ -21,6 +21,7 @@ from psfbank.model import (
     Illumination,
     Imaging,
     NoiseModel,
+    PsfEvidence,
     PsfGrid,
     Setting,
     ZernikeField,
@@ -62,6 +63,15 @@ def psf_grid() -> PsfGrid:
     return PsfGrid(
         X_PX, Y_PX, np.array(kernels), oversample=3, sigma=np.full(tiles, 0.02), n_obs=counts, flags=counts % 2 * 128
     )
+
+
+def evidence() -> PsfEvidence:
+    """One tile unseen, and a residual that differs in every pixel."""
+    tiles = (3, len(Y_PX), len(X_PX))
+    chi2 = 1 + 0.01 * np.arange(60.0).reshape(tiles)
+    chi2[0, 0, 0] = np.nan
+    residual = 1e-4 * np.arange(60 * 49.0).reshape(*tiles, 7, 7)
+    return PsfEvidence(X_PX, Y_PX, chi2, chi2 + 0.1, np.arange(60).reshape(tiles) % 4, 3 * chi2, residual)
 
 
 def wavefront() -> ZernikeField:
@@ -116,6 +126,7 @@ def small_bank() -> PsfBank:
         distortion=distortion(),
         illumination=illumination(),
         noise=noise(),
+        evidence=evidence(),
         provenance={"command": "synthetic", "seed": 0, "inputs": [{"name": "a.tif", "sha256": "0" * 64}]},
     )
     return PsfBank(camera, (calibration,))

@@ -21,7 +21,7 @@ MAX_LINES = 400
 
 PACKAGES = ("psfbank", "calib", "cli")  # each may import itself and those before it
 ORDER = (  # inside psfbank: a module may import those before it
-    *("errors", "arrays", "canonical", "flags", "field", "distortion", "zernike", "optics", "render"),
+    *("errors", "arrays", "canonical", "flags", "field", "distortion", "zernike", "optics", "seen", "render"),
     *("model", "schema", "store", "bank"),
     *("blur", "sensor", "isp", "simulate", "metrics", "restore", "interop", "batch"),
 )

@@ -80,6 +80,7 @@ def test_info_says_what_the_bank_holds(run: Run, bank_file: Path) -> None:
         ("tiles flagged filled", ["10"] * 3),
         ("distortion residual RMS [px]", ["0.05"] * 3),
         ("gain [DN/e-]", ["0.24", "0.25", "0.26"]),
+        ("chi2 per sample, median", ["1.1", "1.295", "1.495"]),
     ):
         (row,) = (line for line in answer.out.splitlines() if label in line)
         assert [word for word in row.split() if word in numbers] == numbers
@@ -99,6 +100,8 @@ def test_info_as_json_is_one_object_with_null_for_nan(run: Run, bank_file: Path,
     assert calibration["noise"]["by_channel"]["dark_e_per_s"] == {"R": None, "G": None, "B": None}
     assert calibration["illumination"]["by_channel"]["corner_min"]["G"] == pytest.approx(darkest)
     assert calibration["wavefront"] is None
+    assert calibration["evidence"]["residual_px"] == 7
+    assert calibration["evidence"]["by_channel"]["chi2_reserved_median"]["B"] == pytest.approx(1.595)
     assert calibration["provenance"] == {"command": "synthetic", "seed": 0, "inputs": "1 entries"}
 
 

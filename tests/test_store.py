@@ -267,7 +267,9 @@ def test_verify_tells_what_is_inside(small_bank: PsfBank, tmp_path: Path) -> Non
     assert summary.file_bytes == path.stat().st_size
     assert summary.schema_version == "1.1"
     assert summary.camera == small_bank.camera
-    assert [s.parts for s in summary.settings] == [("psf", "zernike", "distortion", "illumination", "noise")]
+    assert [s.parts for s in summary.settings] == [
+        ("psf", "zernike", "distortion", "illumination", "noise", "evidence")
+    ]
     assert summary.settings[0].setting.known() == small_bank.at().setting.known()
     kernels = next(d for d in summary.datasets if d.path == "/settings/000/psf/kernels")
     assert (kernels.dtype, kernels.shape) == ("<f4", (3, 4, 5, 15, 15))

@@ -13,6 +13,7 @@ from calib.psf import render_grid, tile_nodes
 from calib.session import Journal
 from calib.unmodelled import add_remainder
 from calib.wavefront import WavefrontFit, field_position, pose_problem
+from psfbank.arrays import FloatArray
 from psfbank.model import Points, PsfGrid
 from psfbank.zernike import noll_terms
 
@@ -48,7 +49,7 @@ def seen(ghost_share: float) -> tuple[Points, Array]:
     return Points(xy_px, zero, patch, np.full(patch.shape, NOISE**2), corner, np.arange(LIGHTS), zero, zero), xy_px
 
 
-def calibrated(ghost_share: float) -> tuple[PsfGrid, PsfGrid, Journal]:
+def calibrated(ghost_share: float) -> tuple[PsfGrid, PsfGrid, FloatArray, Journal]:
     points, xy_px = seen(ghost_share)
     problem = pose_problem(points, OPTICS, SIZE_PX, 1, half_px=HALF_PX, degree=1)
     reserved = np.arange(LIGHTS) % 5 == 0
@@ -60,9 +61,10 @@ def calibrated(ghost_share: float) -> tuple[PsfGrid, PsfGrid, Journal]:
     base, _ = render_grid(fit, problem.images, ("Y",), *tile_nodes(SIZE_PX, 50.0))
     journal = Journal(summary={"psf": {}})
     evidence = Evidence(problem, reserved, ("led.png",) * LIGHTS, True)
-    found = add_remainder(base, fit, evidence, np.random.default_rng(0), journal)
+    found, asymmetry = add_remainder(base, fit, evidence, np.random.default_rng(0), journal)
     assert found is not None
-    return base, found, journal
+    assert asymmetry is not None
+    return base, found, asymmetry, journal
 
 
 def ghosted(base: PsfGrid) -> Array:
@@ -75,7 +77,7 @@ def ghosted(base: PsfGrid) -> Array:
 
 
 def test_a_ghost_becomes_a_remainder_at_its_place() -> None:
-    base, found, journal = calibrated(GHOST_SHARE)
+    base, found, asymmetry, journal = calibrated(GHOST_SHARE)
     truth = ghosted(base)
     norm = np.linalg.norm(truth, axis=(2, 3))
     before, after = (np.linalg.norm(k[0] - truth, axis=(2, 3)) / norm for k in (base.kernels, found.kernels))
@@ -88,14 +90,16 @@ def test_a_ghost_becomes_a_remainder_at_its_place() -> None:
     added = (found.kernels - base.kernels)[0].mean((0, 1))
     assert added[there] > 5 * abs(added[mirrored]), "the ghost is on one side"
     np.testing.assert_allclose(found.kernels.sum((3, 4)), 1, atol=1e-5)
+    assert asymmetry.shape == found.kernels.shape[:3]
+    assert np.nanmedian(asymmetry) > 10, "a ghost on one side resists symmetry"
     assert found.kernels.min() >= 0
 
 
 def test_images_that_the_wavefront_explains_leave_the_kernels_alone() -> None:
-    base, found, journal = calibrated(0.0)
+    base, found, _, journal = calibrated(0.0)
     assert found is base
     assert journal.summary["psf"]["remainder"] is None
 
 
 def test_without_a_field_there_is_nothing_to_add_to() -> None:
-    assert add_remainder(None, None, None, np.random.default_rng(0), Journal()) is None
+    assert add_remainder(None, None, None, np.random.default_rng(0), Journal()) == (None, None)

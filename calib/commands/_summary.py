@@ -11,10 +11,21 @@ from rich.table import Table
 from calib.commands._console import stdout
 
 if TYPE_CHECKING:
+    from psfbank.arrays import FloatArray
     from psfbank.bank import PsfBank
-    from psfbank.model import Calibration, Camera, DistortionMap, Illumination, NoiseModel, PsfGrid, ZernikeField
+    from psfbank.model import (
+        Calibration,
+        Camera,
+        DistortionMap,
+        Illumination,
+        NoiseModel,
+        PsfEvidence,
+        PsfGrid,
+        ZernikeField,
+    )
 
-_PARTS = ("psf", "wavefront", "distortion", "illumination", "noise")
+_CAPTURED = ("psf", "wavefront", "distortion", "illumination", "noise")
+_PARTS = (*_CAPTURED, "evidence")
 _LABELS = {
     "n_obs": "observations",
     "coverage": "tiles with data of their own",
@@ -30,6 +41,9 @@ _LABELS = {
     "prnu": "PRNU",
     "black_dn": "black level [DN]",
     "white_dn": "white level [DN]",
+    "chi2_used_median": "chi2 per sample, median",
+    "chi2_reserved_median": "chi2 per sample held in reserve, median",
+    "asymmetry_median": "rise of chi2 per image if symmetric, median",
 }
 
 
@@ -60,6 +74,7 @@ def _calibration(calibration: Calibration, camera: Camera) -> dict[str, Any]:
         "distortion": _distortion,
         "illumination": lambda part: _illumination(part, camera),
         "noise": _noise,
+        "evidence": _evidence,
     }
     parts = {name: getattr(calibration, "psf_grid" if name == "psf" else name) for name in _PARTS}
     return {
@@ -137,6 +152,23 @@ def _noise(noise: NoiseModel) -> dict[str, Any]:
     return {"by_channel": {name: _by_channel(noise.channels, getattr(noise, name)) for name in names}}
 
 
+def _evidence(evidence: PsfEvidence) -> dict[str, Any]:
+    return {
+        "residual_px": evidence.residual.shape[-1],
+        "by_channel": {
+            f"{name}_median": _by_channel(evidence.channels, [_known_median(v) for v in getattr(evidence, name)])
+            for name in ("chi2_used", "chi2_reserved", "asymmetry")
+        },
+    }
+
+
+def _known_median(values: FloatArray) -> float:
+    import numpy as np
+
+    known = values[np.isfinite(values)]
+    return float(np.median(known)) if known.size else math.nan
+
+
 def _brief(value: Any) -> Any:
     return f"{len(value)} entries" if isinstance(value, (Mapping, list, tuple)) else value
 
@@ -156,7 +188,7 @@ def _print_calibration(calibration: Mapping[str, Any], channels: tuple[str, ...]
     table = _table(calibration, channels)
     if table.row_count:
         stdout.print(table)
-    if missing := [part for part in _PARTS if calibration[part] is None]:
+    if missing := [part for part in _CAPTURED if calibration[part] is None]:
         stdout.print(f"not captured: {', '.join(missing)}")
     for key, value in calibration["provenance"].items():
         stdout.print(f"{key}: {value}")

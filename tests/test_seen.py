@@ -1,0 +1,84 @@
+"""What evidence of a PSF field refuses, and that it survives in a bank."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from psfbank.bank import PsfBank
+from psfbank.model import PsfEvidence
+
+
+@pytest.fixture
+def seen(small_bank: PsfBank) -> PsfEvidence:
+    found = small_bank.at().evidence
+    assert found is not None
+    return found
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("chi2_used", np.inf, "finite"),
+        ("chi2_used", -0.1, "negative"),
+        ("chi2_reserved", -np.inf, "finite"),
+        ("chi2_reserved", -0.1, "negative"),
+        ("n_reserved", -1, "negative"),
+        ("asymmetry", np.inf, "finite"),
+        ("residual", np.nan, "not finite"),
+        ("residual", np.inf, "not finite"),
+        ("x_px", np.nan, "increase"),
+        ("y_px", 1e6, "increase"),
+    ],
+)
+def test_one_wrong_value_is_refused(seen: PsfEvidence, field: str, value: float, message: str) -> None:
+    array = np.array(getattr(seen, field))
+    array.flat[0] = value
+    with pytest.raises(ValueError, match=message):
+        replace(seen, **{field: array})
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"chi2_used": np.ones((3, 4, 4))}, "shape"),
+        ({"n_reserved": np.ones((2, 4, 5))}, "shape"),
+        ({"residual": np.zeros((3, 4, 5, 7, 9))}, "shape"),
+        ({"residual": np.zeros((3, 5, 4, 7, 7))}, "shape"),
+        ({"residual": np.zeros((3, 4, 5, 6, 6))}, "odd width"),
+        ({"residual": np.zeros((3, 4, 5, 23, 23))}, "odd width"),
+        ({"channels": ("G",)}, "shape"),
+    ],
+)
+def test_impossible_evidence_is_refused(seen: PsfEvidence, change: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        replace(seen, **change)
+
+
+def test_what_was_not_seen_is_nan(seen: PsfEvidence) -> None:
+    nothing = np.full(seen.chi2_used.shape, np.nan)
+    unseen = replace(seen, chi2_used=nothing, chi2_reserved=nothing, asymmetry=nothing)
+    assert np.isnan(unseen.chi2_used).all()
+
+
+def test_it_survives_copying_and_a_file(small_bank: PsfBank, seen: PsfEvidence, tmp_path: Path) -> None:
+    small_bank.save(tmp_path / "bank.h5")
+    loaded = PsfBank.open(tmp_path / "bank.h5").at().evidence
+    for again in (copy.deepcopy(seen), loaded):
+        assert isinstance(again, PsfEvidence)
+        for field in fields(PsfEvidence):
+            np.testing.assert_array_equal(getattr(again, field.name), getattr(seen, field.name))
+        with pytest.raises(ValueError, match="read-only"):
+            again.residual[0] = 0
+
+
+def test_a_bank_without_it_loads(small_bank: PsfBank, tmp_path: Path) -> None:
+    PsfBank(small_bank.camera, (replace(small_bank.at(), evidence=None),)).save(tmp_path / "bank.h5")
+    loaded = PsfBank.open(tmp_path / "bank.h5").at()
+    assert loaded.evidence is None
+    assert loaded.psf_grid is not None
