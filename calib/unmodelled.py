@@ -32,6 +32,7 @@ from psfbank.zernike import fine_grid
 
 CHUNK = 64  # images whose kernels are rendered at once
 MOST_PIECES = 200
+CERTAIN = 2.0  # standard errors by which a remainder must gain: the wavefront is physics, a remainder is not
 
 
 def observed(images: Images, fit: WavefrontFit, grid: PsfGrid) -> Observations:
@@ -121,7 +122,7 @@ def add_remainder(
         return grid, None
     reserved = np.flatnonzero(fit.reserved)
     with threadpool_limits(1, user_api="blas"):
-        found = refine(grid, sets, fit.size_px, rng, reserved=reserved, executor=executor)
+        found = refine(grid, sets, fit.size_px, rng, reserved=reserved, certain=CERTAIN, executor=executor)
     journal.summary["psf"] |= summary(found)
     report("remainder", 1, 1)
     asymmetry = rise_per_image(found)

@@ -100,6 +100,7 @@ def choose_penalties(
     y_px: FloatArray,
     reserved: Sequence[Observations],
     sigma_px: float = 0.0,
+    certain: float = CERTAIN,
 ) -> tuple[Penalties, tuple[Trial, ...], Batch]:
     """Try weights, first of the remainder's size, then how it varies, and keep what predicts the reserve best.
 
@@ -111,11 +112,13 @@ def choose_penalties(
     reserved : sequence of Observations
     sigma_px : float
         Standard deviation of the points' positions; 0 takes them as given.
+    certain : float
+        Standard errors by which a remainder must beat the base.
 
     Returns
     -------
     Penalties
-        `delta` is infinite where no remainder is better than the base by `CERTAIN` standard errors.
+        `delta` is infinite where no remainder is better than the base by `certain` standard errors.
     trials : tuple of Trial
         Everything tried, in order; the base alone first.
     kernels : (C, Ty, Tx, K, K) float32
@@ -144,7 +147,7 @@ def choose_penalties(
         if trial.error > min(t.error for t in trials[:-1]):
             break
     best = min(trials, key=lambda t: t.error)
-    if trials[0].error - best.error <= CERTAIN * best.gain_sigma:
+    if trials[0].error - best.error <= certain * best.gain_sigma:
         return trials[0].penalties, tuple(trials), descent.base
     for name, factors in FACTORS.items():
         for factor in factors:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from calib.kernel.choose import Trial, choose_penalties, reserve
+from calib.kernel.choose import CERTAIN, Trial, choose_penalties, reserve
 from calib.kernel.observe import Fidelity, Observations, mixing, robust_levels
 from calib.kernel.penalty import Penalties
 from calib.kernel.register import centred, register
@@ -54,6 +54,7 @@ def refine(
     share: float = 0.2,
     reserved: IntArray | None = None,
     position_sigma_px: float = 0.0,
+    certain: float = CERTAIN,
     executor: Executor | None = None,
 ) -> KernelFit:
     """Add to a grid's kernels what observations ask for beyond them.
@@ -73,6 +74,8 @@ def refine(
         Numbers of the sources to hold back, where they were chosen before.
     position_sigma_px : float
         Standard deviation of the points' positions as given; 0 takes them as exact.
+    certain : float
+        Standard errors by which the reserve must prefer a remainder; a physical base deserves more of them.
     executor : Executor, optional
         Threads; the result does not depend on it.
 
@@ -90,7 +93,7 @@ def refine(
     descent, bad, found = _rejected(base, kept, position_sigma_px, executor)
     outliers = [replace(o, index=int(np.flatnonzero(~held[k])[o.index])) for k, o in found]
     aside = [seen.take(mask) for seen, mask in zip(observations, held, strict=True)]
-    penalties, trials, kernels = choose_penalties(descent, x_px, y_px, aside, position_sigma_px)
+    penalties, trials, kernels = choose_penalties(descent, x_px, y_px, aside, position_sigma_px, certain)
     kernels, displacement = centred(descent.solve(penalties, kernels), base.oversample)
     sets = []
     for seen in observations:
