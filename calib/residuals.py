@@ -101,13 +101,12 @@ def tile_evidence(
 def _fitted(fit: WavefrontFit, evidence: Evidence, noise: NoiseModel | None) -> Iterator[Fitted]:
     """Go through the images of all sound sources in the focus that is calibrated, a chunk at a time."""
     at = Parameters(fit.vector, fit.xy_px)
-    problem = narrowed(evidence.problem, FIT_HALF_PX).of_lights(np.flatnonzero(fit.sound))
+    own = replace(evidence.problem, images=tuple(i for i in evidence.problem.images if i.plane == 0))
+    problem = narrowed(own, FIT_HALF_PX).of_lights(np.flatnonzero(fit.sound))
     problem = with_remainder(problem, at, fit.remainder)
     if noise is not None:
         problem = reweighed(problem, at, *variance_terms(noise))
     for number, images in enumerate(problem.images):
-        if images.plane:
-            continue
         model = problem.models[images.channel]
         for start in range(0, len(images.source), CHUNK):
             part = slice(start, start + CHUNK)

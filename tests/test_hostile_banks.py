@@ -13,6 +13,7 @@ import sys
 import tempfile
 import zlib
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ SETTING = "/settings/000"
 PSF = f"{SETTING}/psf"
 KERNELS = f"{PSF}/kernels"
 IMAGING = f"{SETTING}/zernike/imaging"
+EVIDENCE = f"{SETTING}/evidence"
 SOUND = {"compression": "gzip", "shuffle": True, "fletcher32": True}
 
 
@@ -562,6 +564,28 @@ def no_pitch(file: Any) -> None:
     del file[IMAGING].attrs["pitch_um"]
 
 
+def residual_infinite(file: Any) -> None:
+    file[f"{EVIDENCE}/residual"][0, 0, 0, 3, 3] = np.inf
+
+
+def residual_huge(file: Any) -> None:
+    values = np.zeros((3, 4, 5, 201, 201), np.float32)
+    replace_dataset(file, f"{EVIDENCE}/residual", data=values, chunks=(1, 1, 1, 201, 201), **SOUND)
+
+
+def chi2_negative(file: Any) -> None:
+    file[f"{EVIDENCE}/chi2_reserved"][0, 0, 1] = -1.0
+
+
+def reserve_of_other_tiles(file: Any) -> None:
+    values = file[f"{EVIDENCE}/n_reserved"][:, 1:]
+    replace_dataset(file, f"{EVIDENCE}/n_reserved", data=values, chunks=values.shape, **SOUND)
+
+
+def no_asymmetry(file: Any) -> None:
+    del file[f"{EVIDENCE}/asymmetry"]
+
+
 def term_of_endless_degree(file: Any) -> None:
     file[f"{SETTING}/zernike/nm"][0] = (2**30, 0)
 
@@ -596,6 +620,11 @@ FORGED = [
     (no_clip, CorruptBankError, "missing"),
     (no_pitch, CorruptBankError, "pitch_um is missing"),
     (term_of_endless_degree, CorruptBankError, "Zernike terms"),
+    (residual_infinite, CorruptBankError, "not finite"),
+    (residual_huge, CorruptBankError, "odd width up to 21"),
+    (chi2_negative, CorruptBankError, "must not be negative"),
+    (reserve_of_other_tiles, CorruptBankError, "shape"),
+    (no_asymmetry, CorruptBankError, "missing"),
 ]
 
 
@@ -636,13 +665,14 @@ def test_what_a_later_minor_version_adds_is_ignored(bank_file: Path) -> None:
     assert any(d.path.endswith("edges/mtf") for d in store.verify(bank_file).datasets)
 
 
-def test_a_file_of_the_first_version_has_no_imaging(small_bank: PsfBank, tmp_path: Path) -> None:
+def test_a_file_of_the_first_version_has_neither_imaging_nor_evidence(small_bank: PsfBank, tmp_path: Path) -> None:
     path = tmp_path / "old.h5"
-    small_bank.save(path)
+    PsfBank(small_bank.camera, (replace(small_bank.at(), evidence=None),)).save(path)
     before = fingerprint(path)
 
     def age(file: Any) -> None:
         assert IMAGING not in file
+        assert EVIDENCE not in file
         file.attrs.create("schema_version", b"1.0", dtype=h5py.string_dtype("utf-8", 3))
 
     edit(path, age, sign=True)
@@ -650,6 +680,7 @@ def test_a_file_of_the_first_version_has_no_imaging(small_bank: PsfBank, tmp_pat
     cal = PsfBank.open(path).at()
     assert cal.wavefront is not None
     assert cal.wavefront.imaging is None
+    assert cal.evidence is None
     np.testing.assert_array_equal(cal.psf(51.0, 40.0), small_bank.at().psf(51.0, 40.0))
     PsfBank.open(path).save(path)
     assert fingerprint(path) == before

@@ -11,6 +11,7 @@ from scipy.ndimage import shift
 
 from calib.evidence import Evidence
 from calib.fieldmodel import Layout, local_map, to_shape
+from calib.fieldsolver import Problem
 from calib.pointmodel import Optics, PointModel, Samples
 from calib.psf import tile_nodes
 from calib.residuals import tile_evidence
@@ -26,6 +27,7 @@ GHOST_SHARE, GHOST_PX = 0.06, (1, 4)  # rows down, columns to the right
 READ, SHOT, LIGHT = 2e-4, 1e-5, 4.0  # sigma and slope of the noise, flux of a light
 GHOSTED = 2  # the tiles from this column on
 X_PX, Y_PX = tile_nodes(SIZE_PX, 42.0)
+TILES = (3, len(Y_PX), len(X_PX))
 
 Array = npt.NDArray[np.float64]
 NOISE = NoiseModel(
@@ -67,26 +69,32 @@ def seen(ghost_px: tuple[int, int] | None, rng: np.random.Generator) -> tuple[Po
     return Points(np.tile(xy_px, (3, 1)), channel, patch, variance, corner[lights], lights, zero, zero), xy_px
 
 
-def measured(ghost_px: tuple[int, int] | None, noise: NoiseModel | None = NOISE) -> tuple[PsfEvidence, WavefrontFit]:
+def posed(ghost_px: tuple[int, int] | None) -> tuple[WavefrontFit, Problem]:
+    """The true wavefront, without the ghost, and the images."""
     points, xy_px = seen(ghost_px, np.random.default_rng(1))
-    problem = pose_problem(points, OPTICS, SIZE_PX, 3, half_px=HALF_PX, degree=1)
     reserved = np.arange(LIGHTS) % 5 == 0
     told = np.ones((3, LIGHTS))
     fit = WavefrontFit(
         LAYOUT, OPTICS, SIZE_PX, HALF_PX, vector(), 1e-8 * np.eye(len(vector())), xy_px, np.full(LIGHTS, 0.01),
         ~reserved, reserved, np.ones(LIGHTS), 0 * told, told,
     )  # fmt: skip
-    kernels = np.zeros((3, len(Y_PX), len(X_PX), 3, 3))
+    return fit, pose_problem(points, OPTICS, SIZE_PX, 3, half_px=HALF_PX, degree=1)
+
+
+def summed_up(
+    fit: WavefrontFit, problem: Problem, noise: NoiseModel | None = NOISE, asymmetry: Array | None = None
+) -> PsfEvidence:
+    kernels = np.zeros((*TILES, 3, 3))
     kernels[..., 1, 1] = 1.0
-    found = tile_evidence(
-        fit, Evidence(problem, reserved, ("led.png",) * LIGHTS, True), noise, PsfGrid(X_PX, Y_PX, kernels), None
-    )
+    evidence = Evidence(problem, fit.reserved, ("led.png",) * LIGHTS, True)
+    found = tile_evidence(fit, evidence, noise, PsfGrid(X_PX, Y_PX, kernels), asymmetry)
     assert found is not None
-    return found, fit
+    return found
 
 
 def test_a_right_model_has_a_chi2_of_one_and_leaves_nothing() -> None:
-    found, fit = measured(None)
+    fit, problem = posed(None)
+    found = summed_up(fit, problem)
     for channel, samples in enumerate((56, 113, 56)):
         expected = 1 - 2 / samples  # flux and background follow the noise
         assert np.nanmean(found.chi2_used[channel]) == pytest.approx(expected, abs=0.03)
@@ -97,12 +105,12 @@ def test_a_right_model_has_a_chi2_of_one_and_leaves_nothing() -> None:
 
 
 def test_without_a_noise_model_the_first_weights_stay() -> None:
-    found, _ = measured(None, noise=None)
+    found = summed_up(*posed(None), noise=None)
     assert np.nanmedian(found.chi2_used) == pytest.approx(0.25, abs=0.02), "the first guess was twice too wide"
 
 
 def test_a_mosaic_shows_a_ghost_at_its_place_and_in_its_tiles() -> None:
-    found, _ = measured(GHOST_PX)
+    found = summed_up(*posed(GHOST_PX))
     middle, width = found.residual.shape[-1] // 2, found.residual.shape[-1]
     assert width == 2 * HALF_PX + 1
     there = middle + GHOST_PX[0], middle + GHOST_PX[1]
@@ -116,25 +124,27 @@ def test_a_mosaic_shows_a_ghost_at_its_place_and_in_its_tiles() -> None:
 
 
 def test_a_ghost_to_the_left_shows_on_the_left() -> None:
-    found, _ = measured((-1, -4))
+    found = summed_up(*posed((-1, -4)))
     green = found.residual[1][:, GHOSTED:].mean((0, 1))
     assert np.unravel_index(green.argmax(), green.shape) == (HALF_PX - 1, HALF_PX - 4)
 
 
 def test_the_resistance_to_symmetry_is_handed_on() -> None:
-    _, fit = measured(None)
-    points, _ = seen(None, np.random.default_rng(1))
-    problem = pose_problem(points, OPTICS, SIZE_PX, 3, half_px=HALF_PX, degree=1)
-    kernels = np.zeros((3, len(Y_PX), len(X_PX), 3, 3))
-    kernels[..., 1, 1] = 1.0
-    evidence = Evidence(problem, fit.reserved, ("led.png",) * LIGHTS, True)
-    rise = np.arange(3.0 * len(Y_PX) * len(X_PX)).reshape(3, len(Y_PX), len(X_PX))
-    aside = replace(fit, used=np.zeros(LIGHTS, dtype=np.bool_))
-    found = tile_evidence(aside, evidence, NOISE, PsfGrid(X_PX, Y_PX, kernels), rise)
-    assert found is not None
-    np.testing.assert_array_equal(found.asymmetry, rise)
-    assert np.isnan(found.chi2_used).all(), "only the reserve is left"
-    assert np.isfinite(found.chi2_reserved).any()
+    rise = np.arange(float(np.prod(TILES))).reshape(TILES)
+    np.testing.assert_array_equal(summed_up(*posed(None), asymmetry=rise).asymmetry, rise)
+
+
+def test_outliers_and_other_planes_of_focus_count_for_nothing() -> None:
+    fit, problem = posed(None)
+    red, green, blue = problem.images
+    problem = replace(problem, images=(red, green, replace(blue, plane=1)))
+    left = fit.xy_px[:, 0] < (X_PX[0] + X_PX[1]) / 2
+    found = summed_up(replace(fit, used=fit.used & ~left, reserved=fit.reserved & ~left), problem)
+    assert np.isnan(found.chi2_used[2]).all()
+    assert np.isnan(found.chi2_used[:, :, 0]).all()
+    assert np.isfinite(found.chi2_used[:2, :, 1:]).all()
+    assert found.residual[:2, :, 1:].any(axis=(3, 4)).all()
+    assert not found.residual[:, :, 0].any()
 
 
 def test_without_a_field_there_is_no_evidence() -> None:
