@@ -26,9 +26,6 @@ log = logging.getLogger(__name__)
 # No detection is trusted beyond this: what is left of asymmetric blur, a chart's own flaws and the wavefront model's
 # misfit is smooth over the field, and a few points that noise alone makes very sure would bend the focal length.
 SYSTEMATIC_PX = 0.03
-# Where a point's centroid lies rests on the wavefront's tails. Frames of points face the camera, so what is smooth and
-# wrong in it would turn into focal length, which tilted boards alone know: points follow, boards lead.
-CENTROID_PX = 0.1
 BLOCK_SIGMA_PX = 0.2  # of a block of a noise target: where its light is, not where the centroid puts it
 
 
@@ -163,8 +160,7 @@ def point_views(
             if own[k]
         ]
         corners[channel] = geometry.join(parts)
-    sigma_px = np.hypot(fit.sigma_px[lights], CENTROID_PX)
-    sigma = stack_padded([sigma_px[None, view == k] for k in np.flatnonzero(own)])
+    sigma = stack_padded([fit.sigma_px[None, lights][:, view == k] for k in np.flatnonzero(own)])
     return PlaneViews(corners, sigma, (-1,) * int(own.sum()))
 
 
