@@ -119,28 +119,28 @@ def _local_map(
 
 
 def observe(
-    view: ChartView, drawing: Drawing, camera: Camera, channel: int, noise: NoiseModel | None, first: int
+    capture: Capture, drawing: Drawing, camera: Camera, channel: int, noise: NoiseModel | None, first: int
 ) -> ChartSamples:
     """Cut what the sensor saw of each piece in one channel.
 
     Parameters
     ----------
-    view : ChartView
+    capture : Capture
     drawing : Drawing
-        Of this view, N pieces.
+        Of what is in this capture, N pieces.
     camera : Camera
     channel : int
     noise : NoiseModel or None
     first : int
-        Number of the first piece in the drawings of all views.
+        Number of the first piece in the drawings of all captures.
 
     Returns
     -------
     ChartSamples
-        Its `drawing` is this view's alone; sites outside the picture or saturated have no weight.
+        Its `drawing` is this capture's alone; sites outside the picture or saturated have no weight.
     """
-    pixels = np.asarray(view.capture.pixels, dtype=np.float64)
-    variance = pixel_variance(view.capture, camera, noise)
+    pixels = np.asarray(capture.pixels, dtype=np.float64)
+    variance = pixel_variance(capture, camera, noise)
     if pixels.ndim == 3:
         pixels, weights = pixels[..., channel], 1.0 / variance[..., channel]
     else:

@@ -13,7 +13,8 @@ import numpy as np
 import numpy.typing as npt
 from threadpoolctl import threadpool_limits
 
-from calib.charts import ChartView, draw, excitation, join, observe
+from calib.charts import ChartView, Drawing, draw, excitation, join, observe
+from calib.edge_pieces import EdgeShot, draw_edges, edge_view, thinned_edges
 from calib.fieldsolver import Problem
 from calib.focus import planes_of
 from calib.geometry import DistortionFit
@@ -22,7 +23,7 @@ from calib.manifest import Plan
 from calib.measure import PointSet, optics_of
 from calib.photometry.variance import variance_terms
 from calib.planes import Board, NoiseShot, board_targets, reference_channel
-from calib.pointmodel import Optics, PointModel
+from calib.pointmodel import PointModel
 from calib.progress import Report, silent
 from calib.psf import render_grid
 from calib.session import Journal, in_words
@@ -31,12 +32,13 @@ from calib.wavefront import Pieces, WavefrontFit, fit_wavefront, pose_problem
 from psfbank.arrays import BoolArray, FloatArray
 from psfbank.errors import FitFailed
 from psfbank.flags import Flag
-from psfbank.model import NoiseModel, PsfGrid, ZernikeField
+from psfbank.model import Capture, NoiseModel, PsfGrid, ZernikeField
 
 log = logging.getLogger(__name__)
 
 CHART_HALF_PX = 10  # of the PSF, where there are no points to say
 MOST_PIECES, MOST_BESIDE_POINTS = 800, 300  # more sharpen little, and each costs as much as a light
+MOST_EDGES_BESIDE_POINTS = 150  # beside those of other charts
 RESERVED = 0.2
 F_NUMBER_TOLERANCE = 0.1  # relative, by which a fitted f-number may differ from the one stated
 LEAST_SECTORS = 3  # of 8, in which edges must lie: two directions leave the PSF open between them
@@ -110,42 +112,55 @@ def thinned_views(
 
 
 def cut_pieces(
+    plan: Plan, seen: Sequence[tuple[Capture, Drawing]], noise: NoiseModel | None
+) -> tuple[Pieces, list[str]] | None:
+    """Cut what the sensor saw of charts that were drawn sharp, with the capture of each piece; None without pieces."""
+    seen = [(capture, drawing) for capture, drawing in seen if len(drawing.xy_px)]
+    if not seen:
+        return None
+    drawn = np.concatenate([d.drawing for _, d in seen])
+    first = np.cumsum([0, *(len(d.xy_px) for _, d in seen)])
+    parts = [
+        [observe(capture, d, plan.camera, c, noise, int(n)) for (capture, d), n in zip(seen, first, strict=False)]
+        for c in range(len(plan.camera.channels))
+    ]
+    pieces = Pieces(np.concatenate([d.xy_px for _, d in seen]), tuple(join(part, drawn) for part in parts))
+    return pieces, [capture.name for capture, d in seen for _ in d.xy_px]
+
+
+def cut_charts(
     plan: Plan,
     views: Sequence[ChartView],
-    geometry: DistortionFit,
+    edge_shots: Sequence[EdgeShot],
+    geometry: DistortionFit | None,
     noise: NoiseModel | None,
-    optics: Optics,
-    half_px: int,
-    most: int,
+    fine_px: FloatArray,
+    beside_points: bool,
     rng: np.random.Generator,
-) -> tuple[Pieces, list[str], npt.NDArray[np.float64]] | None:
-    """Draw charts sharp, cut what the sensor saw of them; None when no piece lies wholly on a known chart.
+) -> list[tuple[Pieces, list[str]]]:
+    """Draw charts and edges sharp and cut what the sensor saw of them, at most so many, spread evenly.
 
     Returns
     -------
-    pieces : Pieces
-        At most about `most`, spread evenly.
-    captures : list of str
-        The capture of each piece.
-    excited : (8,) float64
-        See `calib.charts.excitation`.
+    list of (Pieces, list of str)
+        Those of charts with a geometry, and those of edges, each with its captures; none where no piece lies wholly on
+        what is known.
     """
-    channels = plan.camera.channels
-    fine_px = PointModel(optics, 0, half_px).fine_px
-    reference = reference_channel(channels)
-    views = thinned_views(views, geometry, reference, plan.camera.size_px, most, rng)
-    drawings = [draw(view, geometry.distortion, reference, fine_px)[0] for view in views]
-    if not any(len(d.xy_px) for d in drawings):
-        return None
-    drawn = np.concatenate([d.drawing for d in drawings])
-    first = np.cumsum([0, *(len(d.xy_px) for d in drawings)])
-    parts = [
-        [observe(v, d, plan.camera, c, noise, int(n)) for v, d, n in zip(views, drawings, first, strict=False)]
-        for c in range(len(channels))
-    ]
-    pieces = Pieces(np.concatenate([d.xy_px for d in drawings]), tuple(join(part, drawn) for part in parts))
-    names = [view.capture.name for view, d in zip(views, drawings, strict=True) for _ in d.xy_px]
-    return pieces, names, excitation(drawn, float(fine_px[1] - fine_px[0]))
+    size_px, reference = plan.camera.size_px, reference_channel(plan.camera.channels)
+    edge_views = [edge_view(shot, fine_px) for shot in edge_shots]
+    most_of_charts, most_of_edges = MOST_BESIDE_POINTS, MOST_EDGES_BESIDE_POINTS
+    if not beside_points:  # they share the places, each by its number
+        of_charts, of_edges = sum(len(v.places_mm) for v in views), sum(len(v.along_px) for v in edge_views)
+        most_of_edges = round(MOST_PIECES * of_edges / max(of_charts + of_edges, 1))
+        most_of_charts = MOST_PIECES - most_of_edges
+    cuts = []
+    if geometry is not None:
+        views = thinned_views(views, geometry, reference, size_px, most_of_charts, rng)
+        seen = [(view.capture, draw(view, geometry.distortion, reference, fine_px)[0]) for view in views]
+        cuts.append(cut_pieces(plan, seen, noise))
+    edge_views = thinned_edges(edge_views, size_px, most_of_edges, rng)
+    cuts.append(cut_pieces(plan, [(view.capture, draw_edges(view, fine_px)) for view in edge_views], noise))
+    return [cut for cut in cuts if cut is not None]
 
 
 def gather(
@@ -153,6 +168,7 @@ def gather(
     points: PointSet | None,
     boards: Sequence[Board],
     noise_shots: Sequence[NoiseShot],
+    edge_shots: Sequence[EdgeShot],
     geometry: DistortionFit | None,
     noise: NoiseModel | None,
     rng: np.random.Generator,
@@ -169,42 +185,48 @@ def gather(
     journal.summary["psf"] = journal.summary.get("psf", {})
     optics, known = optics_of(plan)
     seen = None if points is None else points.images
-    cut = None
-    if geometry is not None and plan.encoding == "linear":
-        views = board_charts(boards, geometry) + noise_charts(noise_shots, geometry.poses[len(boards) :])
-        most = MOST_PIECES if points is None else MOST_BESIDE_POINTS
-        cut = cut_pieces(plan, views, geometry, noise, optics, half_px, most, rng)
-    if points is None and not _enough(cut, bool(boards or noise_shots), plan, journal):
+    cuts: list[tuple[Pieces, list[str]]] = []
+    if plan.encoding == "linear" and (geometry is not None or edge_shots):
+        views = []
+        if geometry is not None:
+            views = board_charts(boards, geometry) + noise_charts(noise_shots, geometry.poses[len(boards) :])
+        fine_px = PointModel(optics, 0, half_px).fine_px
+        cuts = cut_charts(plan, views, edge_shots, geometry, noise, fine_px, points is not None, rng)
+    excited = None
+    if cuts:
+        drawn = np.concatenate([pieces.channels[0].drawing for pieces, _ in cuts])
+        excited = excitation(drawn, float(fine_px[1] - fine_px[0]))
+    if points is None and not _enough(excited, bool(boards or noise_shots or edge_shots), plan, journal):
         del journal.summary["psf"]
         return None
-    pieces = () if cut is None else (cut[0],)
     problem = pose_problem(
         seen,
         optics,
         size_px,
         channels,
         half_px=half_px,
-        pieces=pieces,
+        pieces=[pieces for pieces, _ in cuts],
         f_number_known=known,
         planes=None if points is None else planes_of(plan, points.entries),
     )
     names = [] if points is None else points.capture_of_lights()
     journal.summary["psf"] |= {"points": len(names)}
-    if cut is not None:
-        names += cut[1]
-        journal.summary["psf"] |= {"pieces_of_charts": len(cut[1]), "charts_excite": [round(v, 3) for v in cut[2]]}
+    if excited is not None:
+        of_pieces = [name for _, captures in cuts for name in captures]
+        names += of_pieces
+        journal.summary["psf"] |= {"pieces_of_charts": len(of_pieces), "charts_excite": [round(v, 3) for v in excited]}
     report("gather", 1, 1)
     return Evidence(problem, reserve(problem.detected_px, size_px, RESERVED, rng), tuple(names), known)
 
 
 def _enough(
-    cut: tuple[Pieces, list[str], npt.NDArray[np.float64]] | None,
+    excited: npt.NDArray[np.float64] | None,
     charts: bool,
     plan: Plan,
     journal: Journal,
 ) -> bool:
     """Whether charts alone determine a PSF; says in the journal why not."""
-    if cut is None:
+    if excited is None:
         reason = "no capture shows a grid of points or a chart"
         if charts and plan.encoding != "linear":
             reason = "no capture shows a grid of points, and gamma-coded pictures of charts show no PSF; shoot RAW"
@@ -212,12 +234,12 @@ def _enough(
             reason = "no capture shows a grid of points, and the charts are too few, unsharp, or too small"
         journal.lack("psf", reason)
         return False
-    sectors = int(np.sum(cut[2] > 0.1 * cut[2].max()))
+    sectors = int(np.sum(excited > 0.1 * excited.max()))
     if sectors < LEAST_SECTORS:
         journal.lack(
             "psf",
             f"the charts show edges in {sectors} of 8 directions only, {LEAST_SECTORS} are needed. "
-            "Shoot the board turned by 20 and by 45 degrees as well, or a noise target, or points",
+            "Shoot the board or the squares turned by 20 and by 45 degrees as well, or a noise target, or points",
         )
         return False
     return True

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from calib.checks import check_tiles
+from calib.edge_pieces import find_edges_of
 from calib.evidence import gather, measure_wavefront, render_psfs
 from calib.focus import own_focus_m, require_one_lens
 from calib.manifest import load_plan
@@ -66,9 +67,10 @@ def calibrate(
     points = find_points(plan, shots["led"], noise, journal, report)
     boards = find_boards(plan, shots["chessboard"], journal, report)
     targets = find_noise_targets(plan, shots["noise_target"], journal, report)
+    edges = find_edges_of(plan, shots["slanted_edge"], journal, report)
     charted = sharp_geometry(plan, boards, targets, journal)
     rng = np.random.default_rng(seed)
-    evidence = gather(plan, points, boards, targets, charted, noise, rng, journal, report)
+    evidence = gather(plan, points, boards, targets, edges, charted, noise, rng, journal, report)
     wavefront = measure_wavefront(plan, evidence, noise, journal, executor, report)
     psf, zernike = render_psfs(plan, evidence, wavefront, x_px, y_px, journal)
     check_tiles(wavefront, evidence, rng, journal)

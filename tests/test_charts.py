@@ -87,7 +87,7 @@ def small_window() -> pytest.MonkeyPatch:
 def left_over(view: ChartView, lens: Lens, model: PointModel, coefficients_nm: Array, channel: int) -> Array:
     """Residual of each piece against its contrast."""
     drawing, _ = draw(view, lens.distortion, "RGB"[channel], model.fine_px, 4)
-    samples = observe(view, drawing, camera(), channel, noise(), 0)
+    samples = observe(view.capture, drawing, camera(), channel, noise(), 0)
     count = len(drawing.xy_px)
     clip = np.tile([0.0, 0.0, 1.1], (count, 1))
     shape = Shape(np.tile(coefficients_nm, (count, 1)), drawing.xy_px, clip, DIFFUSION_PX, 1.0)
@@ -124,7 +124,7 @@ def test_what_the_sensor_saw_is_cut_at_the_colours_own_sites(
     drawing, _ = draw(view, lens.distortion, "G", model.fine_px, 4)
     pixels = view.capture.pixels
     for channel, share in ((0, 0.25), (1, 0.5), (2, 0.25)):
-        samples = observe(view, drawing, camera(), channel, noise(), 7)
+        samples = observe(view.capture, drawing, camera(), channel, noise(), 7)
         assert samples.number[0] == 7
         for k in (0, 5):
             known = samples.weights[k, 0, :, 0] > 0
@@ -139,7 +139,7 @@ def test_saturated_sites_say_nothing(
 ) -> None:
     drawing, _ = draw(view, lens.distortion, "G", model.fine_px, 4)
     blind = replace(view, capture=replace(view.capture, saturated=np.ones(SIZE_PX, dtype=bool)))
-    assert (observe(blind, drawing, camera(), 1, noise(), 0).weights == 0).all()
+    assert (observe(blind.capture, drawing, camera(), 1, noise(), 0).weights == 0).all()
 
 
 def test_joined_pieces_keep_their_own(
@@ -147,8 +147,8 @@ def test_joined_pieces_keep_their_own(
 ) -> None:
     drawing, _ = draw(view, lens.distortion, "G", model.fine_px, 4)
     halves = [drawing.take(np.arange(5)), drawing.take(np.arange(5, len(drawing.xy_px)))]
-    parts = [observe(view, d, camera(), 0, noise(), first) for d, first in zip(halves, (0, 5), strict=True)]
-    whole, joined = observe(view, drawing, camera(), 0, noise(), 0), join(parts, drawing.drawing)
+    parts = [observe(view.capture, d, camera(), 0, noise(), first) for d, first in zip(halves, (0, 5), strict=True)]
+    whole, joined = observe(view.capture, drawing, camera(), 0, noise(), 0), join(parts, drawing.drawing)
     np.testing.assert_array_equal(joined.number, whole.number)
     np.testing.assert_allclose(joined.weights.sum(), whole.weights.sum())
     np.testing.assert_allclose(joined.drawn_px, whole.drawn_px)

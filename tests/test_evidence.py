@@ -11,15 +11,18 @@ import pytest
 
 from calib import evidence
 from calib.charts import ChartView
-from calib.evidence import Evidence, cut_pieces, fit_summary, gather, measure_wavefront, render_psfs, thinned_views
+from calib.edge import find_edges
+from calib.edge_pieces import EdgeShot
+from calib.evidence import Evidence, cut_charts, fit_summary, gather, measure_wavefront, render_psfs, thinned_views
 from calib.fieldmodel import Layout
 from calib.geometry import BoardShape, DistortionFit
 from calib.manifest import Plan
-from calib.pointmodel import Optics
+from calib.pointmodel import Optics, PointModel
 from calib.session import Journal
 from calib.synth import Lens, render_chart
 from calib.synth_camera import phone_like
-from calib.synth_views import BOARD, board_poses
+from calib.synth_views import BOARD, board_poses, frontal_pose
+from calib.targets import SlantedSquares
 from calib.wavefront import WavefrontFit
 from psfbank.model import Camera, Capture, Setting
 from psfbank.sensor import mosaic
@@ -27,6 +30,7 @@ from psfbank.zernike import noll_terms
 
 SIZE_PX = (240, 320)
 OPTICS = Optics(noll_terms(4, 8), np.array([[610.0], [540.0], [465.0]]), np.ones((3, 1)), 2.0, 1.4)
+FINE_PX = PointModel(OPTICS, 0, 5).fine_px
 
 
 def plan(**changes: object) -> Plan:
@@ -63,26 +67,23 @@ def test_pieces_of_all_views_are_taken_evenly(seen: tuple[list[ChartView], Disto
     assert thinned_views(views, fit, "G", SIZE_PX, 1000, np.random.default_rng(0)) == views
 
 
-def test_pieces_come_with_their_captures_and_with_what_they_excite(
-    seen: tuple[list[ChartView], DistortionFit],
+def test_pieces_come_with_their_captures(
+    seen: tuple[list[ChartView], DistortionFit], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     views, fit = seen
-    cut = cut_pieces(plan(), views, fit, None, OPTICS, 5, 40, np.random.default_rng(0))
-    assert cut is not None
-    pieces, captures, excited = cut
+    monkeypatch.setattr(evidence, "MOST_BESIDE_POINTS", 40)
+    ((pieces, captures),) = cut_charts(plan(), views, [], fit, None, FINE_PX, True, np.random.default_rng(0))
     assert len(pieces.xy_px) == len(captures) > 20
     assert set(captures) == {"board_0.png", "board_1.png"}
     assert [len(samples.values) for samples in pieces.channels] == [len(captures)] * 3
-    assert np.isfinite(excited).all()
-    assert excited.max() == 1
     small = [replace(view, high_mm=np.full(2, 1.0)) for view in views]
-    assert cut_pieces(plan(), small, fit, None, OPTICS, 5, 40, np.random.default_rng(0)) is None
+    assert cut_charts(plan(), small, [], fit, None, FINE_PX, True, np.random.default_rng(0)) == []
 
 
 def reason(given: Plan, *, charts: bool = False) -> str:
     journal = Journal()
     boards = [object()] if charts else []
-    assert gather(given, None, boards, [], None, None, np.random.default_rng(0), journal) is None
+    assert gather(given, None, boards, [], [], None, None, np.random.default_rng(0), journal) is None
     assert "psf" not in journal.summary
     return journal.missing["psf"]
 
@@ -97,15 +98,76 @@ def test_boards_that_all_lie_one_way_are_refused_with_what_to_shoot(
     seen: tuple[list[ChartView], DistortionFit], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     views, fit = seen
-    cut = cut_pieces(plan(), views, fit, None, OPTICS, 5, 40, np.random.default_rng(0))
-    assert cut is not None
     upright = np.array([1.0, 0.02, 0.01, 0.02, 0.9, 0.02, 0.01, 0.02])
-    monkeypatch.setattr(evidence, "cut_pieces", lambda *_: (cut[0], cut[1], upright))
+    monkeypatch.setattr(evidence, "excitation", lambda *_: upright)
+    monkeypatch.setattr(evidence, "MOST_PIECES", 20)
     monkeypatch.setattr(evidence, "board_charts", lambda *_: views)
     journal = Journal()
-    assert gather(plan(), None, [object(), object()], [], fit, None, np.random.default_rng(0), journal) is None
+    assert gather(plan(), None, [object(), object()], [], [], fit, None, np.random.default_rng(0), journal) is None
     assert "edges in 2 of 8 directions only, 3 are needed" in journal.missing["psf"]
     assert "turned by 20 and by 45 degrees" in journal.missing["psf"]
+
+
+def squares(turn_deg: float, name: str) -> EdgeShot:
+    """Dark squares of 60 px through a lens of known geometry and little blur."""
+    lens = Lens.of(phone_like(SIZE_PX[1], SIZE_PX[0], tiles=(4, 5), half_px=6).at(), SIZE_PX)
+    target = SlantedSquares(columns=3, rows=2, square_mm=60.0, pitch_mm=100.0, angle_deg=turn_deg)
+    pose = frontal_pose(lens, 100.0, 85.0, (0.0, 0.0, 0.0, 0.0, 0.0))
+    pixels = mosaic(np.moveaxis(0.5 * render_chart(lens, target, pose), 0, -1), "RGGB")
+    noisy = pixels + np.random.default_rng(0).normal(0, 2e-3, pixels.shape)
+    capture = Capture(noisy, noisy > 2, name, "0" * 64)
+    return EdgeShot(capture, find_edges(capture, plan().camera))
+
+
+@pytest.fixture(scope="module")
+def turned() -> list[EdgeShot]:
+    return [squares(5.0, "edge_0.png"), squares(27.0, "edge_1.png")]
+
+
+def test_edges_alone_are_evidence_when_they_lie_in_enough_directions(
+    turned: list[EdgeShot], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(evidence, "CHART_HALF_PX", 5)
+    journal = Journal()
+    found = gather(plan(), None, [], [], turned, None, None, np.random.default_rng(0), journal)
+    assert found is not None
+    assert set(found.capture) == {"edge_0.png", "edge_1.png"}
+    assert len(found.capture) == len(found.problem.detected_px) == journal.summary["psf"]["pieces_of_charts"] > 20
+    assert 0 < found.reserved.sum() < len(found.reserved)
+    excited = np.array(journal.summary["psf"]["charts_excite"])
+    assert (excited[[0, 1, 4, 5]] > 0.1).all()  # across edges that run down and across, and 27 degrees on
+    assert (excited[[2, 3, 6, 7]] < 0.1).all()
+
+
+def test_edges_of_one_turn_alone_are_refused(turned: list[EdgeShot], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(evidence, "CHART_HALF_PX", 5)
+    journal = Journal()
+    upright = [squares(0.0, "edge.png")]
+    assert gather(plan(), None, [], [], upright, None, None, np.random.default_rng(0), journal) is None
+    assert "edges in 2 of 8 directions only, 3 are needed" in journal.missing["psf"]
+    assert "the squares turned by 20 and by 45 degrees" in journal.missing["psf"]
+    journal = Journal()
+    coded = plan(encoding="srgb")
+    assert gather(coded, None, [], [], turned, None, None, np.random.default_rng(0), journal) is None
+    assert "gamma-coded" in journal.missing["psf"]
+
+
+def test_charts_and_edges_share_the_places(
+    seen: tuple[list[ChartView], DistortionFit], turned: list[EdgeShot], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    views, fit = seen
+    for name, value in (("MOST_PIECES", 30), ("MOST_BESIDE_POINTS", 20), ("MOST_EDGES_BESIDE_POINTS", 7)):
+        monkeypatch.setattr(evidence, name, value)
+    for beside_points, most in ((True, (20, 7)), (False, None)):
+        cuts = cut_charts(plan(), views, turned, fit, None, FINE_PX, beside_points, np.random.default_rng(0))
+        counts = [len(captures) for _, captures in cuts]
+        assert [len(pieces.xy_px) for pieces, _ in cuts] == counts
+        if most is None:
+            assert min(counts) > 3
+            assert sum(counts) <= 32
+        else:
+            assert counts[0] <= most[0] + 1
+            assert counts[1] == pytest.approx(most[1], abs=1)
 
 
 def fitted(count: int = 4) -> WavefrontFit:

@@ -52,8 +52,11 @@ pattern = "pattern.png"
 cell_mm = 1.2
 
 [[capture]]
-kind = "slanted_edge"
-files = "edge/*.png"
+kind = "charuco"
+files = "charuco/*.png"
+columns = 9
+rows = 6
+square_mm = 25.0
 """
 
 
@@ -64,7 +67,7 @@ def write(path: Path, dn: np.ndarray) -> None:
 
 @pytest.fixture
 def session(tmp_path: Path) -> Path:
-    """Three flats of which the second is torn, a dark, an LED picture of the wrong size, two kinds nobody measures."""
+    """Three flats of which the second is torn, a dark, an LED picture of the wrong size, a kind nobody measures."""
     rng = np.random.default_rng(0)
     for name, level in (
         ("flat/0", 400),
@@ -72,7 +75,7 @@ def session(tmp_path: Path) -> Path:
         ("flat/2", 440),
         ("dark/0", 64),
         ("noise/0", 300),
-        ("edge/0", 300),
+        ("charuco/0", 300),
     ):
         write(tmp_path / f"{name}.png", rng.normal(level, 3, (24, 32)).round())
     write(tmp_path / "led" / "0.png", rng.normal(100, 30, (20, 32)).round())
@@ -125,8 +128,8 @@ def test_inputs_are_listed_with_the_digests_of_their_bytes(plan: Plan, session: 
 def test_kinds_that_nobody_measures_are_named_and_not_read(plan: Plan) -> None:
     journal = Journal()
     read_session(plan, journal)
-    assert list(journal.missing) == ["slanted_edge"]
-    assert not {"edge/0.png"} & {entry["name"] for entry in journal.inputs + journal.flagged}
+    assert list(journal.missing) == ["charuco"]
+    assert not {"charuco/0.png"} & {entry["name"] for entry in journal.inputs + journal.flagged}
 
 
 def test_progress_counts_every_file_good_or_bad(plan: Plan) -> None:
@@ -203,7 +206,7 @@ def test_provenance_repeats_the_plan(plan: Plan) -> None:
     assert told["camera"]["model"] == "Model"
     assert (told["encoding"], told["white_level"], list(told["black_level"])) == ("linear", 1023.0, [64.0] * 3)
     flat, _, led, *_ = told["captures"]
-    assert [e["kind"] for e in told["captures"]] == ["flat", "dark", "led", "noise_target", "slanted_edge"]
+    assert [e["kind"] for e in told["captures"]] == ["flat", "dark", "led", "noise_target", "charuco"]
     assert flat["files"] == ["flat/0.png", "flat/1.png", "flat/2.png"]
     assert led["pitch_mm"] == 46.0
     assert "pitch_mm" not in flat

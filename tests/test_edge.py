@@ -1,0 +1,199 @@
+"""Edges drawn in closed form are found where they are, turned as they are, and refused for what is wrong with them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from scipy.special import ndtr
+
+from calib.edge import CLIPPED, PALE, POOR, SHORT, Edge, find_edges, measure_edge
+from psfbank.errors import NoTargetFound
+from psfbank.model import Camera, Capture
+from psfbank.sensor import cfa_sites
+
+SIZE_PX = (150, 170)
+MIDDLE_PX = np.array([82.3, 74.6])
+SIDE_PX, BLUR_PX, NOISE = 62.0, 0.8, 0.004
+DARK, BRIGHT = 0.06, 0.62
+
+Array = npt.NDArray[np.float64]
+
+
+def grid() -> tuple[Array, Array]:
+    row, column = np.mgrid[: SIZE_PX[0], : SIZE_PX[1]].astype(float)
+    return column, row
+
+
+def square(turn_deg: float, side_px: float = SIDE_PX, middle_px: Array = MIDDLE_PX) -> Array:
+    """Share of dark under a Gaussian blur: exact, as a square's blur separates along its sides."""
+    x, y = grid()
+    cos, sin = np.cos(np.radians(turn_deg)), np.sin(np.radians(turn_deg))
+    x, y = x - middle_px[0], y - middle_px[1]
+    sides = (cos * x + sin * y, cos * y - sin * x)
+    one, other = (ndtr((d + side_px / 2) / BLUR_PX) - ndtr((d - side_px / 2) / BLUR_PX) for d in sides)
+    return one * other
+
+
+def capture_of(light: Array, cfa: str, noise: float = NOISE, seed: int = 0) -> tuple[Capture, Camera]:
+    """Colours of different strength, through a mosaic."""
+    strength = np.array([0.5, 1.0, 0.7])[cfa_sites(cfa, SIZE_PX)] if cfa != "mono" else 1.0
+    pixels = strength * light + np.random.default_rng(seed).normal(0, noise, SIZE_PX)
+    camera = Camera("Maker", "Model", SIZE_PX, cfa, pitch_um=1.4)
+    return Capture(pixels, pixels >= 1, "edge.png", "0" * 64), camera
+
+
+def shaded(dark: Array) -> Array:
+    """Ink and paper, lit a little more at the right."""
+    return (BRIGHT - (BRIGHT - DARK) * dark) * (1 + 5e-4 * (grid()[0] - MIDDLE_PX[0]))
+
+
+def wrapped(angle_rad: Array) -> Array:
+    return np.angle(np.exp(1j * angle_rad))
+
+
+def errors(edges: tuple[Edge, ...], turn_deg: float) -> tuple[Array, Array]:
+    """How far, px, each edge lies beyond the true side that its normal belongs to, and how far it is turned, rad."""
+    offsets, turns = [], []
+    for edge in edges:
+        quarter = np.round((edge.angle_rad - np.radians(turn_deg)) / (np.pi / 2))
+        true = np.radians(turn_deg) + quarter * np.pi / 2
+        outward = np.array([np.cos(true), np.sin(true)])
+        offsets.append((edge.xy_px - MIDDLE_PX) @ outward - SIDE_PX / 2)
+        turns.append(wrapped(edge.angle_rad - true))
+    return np.array(offsets), np.array(turns)
+
+
+@pytest.mark.parametrize("cfa", ["RGGB", "GBRG", "mono"])
+@pytest.mark.parametrize("turn_deg", [3.0, 5.0, 12.0, 27.0, 40.0])
+def test_a_square_shows_four_edges_where_they_are(turn_deg: float, cfa: str) -> None:
+    edges = find_edges(*capture_of(shaded(square(turn_deg)), cfa))
+    assert len(edges) == 4
+    offset, turn = errors(edges, turn_deg)
+    assert np.abs(offset).max() < 0.02
+    assert np.abs(turn).max() < 1.5e-3
+    assert np.sqrt(np.mean(turn**2)) < 8e-4
+    quarters = {int(np.round((e.angle_rad - np.radians(turn_deg)) / (np.pi / 2))) % 4 for e in edges}
+    assert quarters == {0, 1, 2, 3}, "normals point out of the dark square, each its own way"
+    for edge in edges:
+        assert edge.contrast == pytest.approx((BRIGHT - DARK) / (BRIGHT + DARK), abs=0.01)
+        assert edge.blur_px == pytest.approx(BLUR_PX, abs=0.05)
+        assert edge.length_px == pytest.approx(SIDE_PX, abs=6)
+        assert abs(edge.bend_per_px) < 5e-4
+
+
+def test_errors_are_as_large_as_is_said() -> None:
+    ratios = []
+    for seed in range(12):
+        edges = find_edges(*capture_of(shaded(square(8.0)), "mono", seed=seed))
+        offset, turn = errors(edges, 8.0)
+        ratios += [(o / e.sigma_px, t / e.sigma_rad) for o, t, e in zip(offset, turn, edges, strict=True)]
+        assert max(e.sigma_rad for e in edges) < 5e-4
+        assert max(e.sigma_px for e in edges) < 0.01
+    spread = np.sqrt(np.mean(np.square(ratios), axis=0))
+    assert (spread > 0.6).all()
+    assert (spread < 1.5).all()
+
+
+def line(angle_rad: float, bend_per_px: float = 0.0) -> Array:
+    """A half-plane, bright where its normal points to, that a lens has bent."""
+    x, y = grid()
+    across, down = np.cos(angle_rad), np.sin(angle_rad)
+    d, t = across * (x - 85.2) + down * (y - 75.4), across * (y - 75.4) - down * (x - 85.2)
+    return DARK + (BRIGHT - DARK) * ndtr((d - bend_per_px * t**2 / 2) / BLUR_PX)
+
+
+def measured(light: Array, angle_rad: float, clipped: Array | None = None, half_px: float = 40.0) -> Edge | str:
+    """The edge between two points near the line, with ends in the order that puts the normal either way."""
+    along = np.array([-np.sin(angle_rad), np.cos(angle_rad)])
+    ends = [np.array([86.0, 75.0]) + s * along for s in (-half_px, half_px)]
+    everywhere = np.ones(SIZE_PX, dtype=bool)
+    return measure_edge(light, everywhere, ~everywhere if clipped is None else clipped > 0, *ends)
+
+
+@pytest.mark.parametrize("angle_deg", [5.0, 100.0, 185.0, -70.0])
+@pytest.mark.parametrize("swapped", [False, True])
+def test_the_normal_points_to_the_bright_side(angle_deg: float, swapped: bool) -> None:
+    angle = np.radians(angle_deg)
+    edge = measured(line(angle), angle + np.pi * swapped)
+    assert isinstance(edge, Edge)
+    assert wrapped(edge.angle_rad - angle) == pytest.approx(0, abs=1e-4)
+    assert -np.pi <= edge.angle_rad <= np.pi
+    bright, dark = edge.xy_px + 4 * edge.normal, edge.xy_px - 4 * edge.normal
+    distance, along = edge.frame(np.stack([bright, dark]))
+    np.testing.assert_allclose(distance, [4, -4], atol=1e-9)
+    np.testing.assert_allclose(along, 0, atol=1e-9)
+    light = line(angle)
+    assert light[tuple(np.rint(bright[::-1]).astype(int))] > 3 * light[tuple(np.rint(dark[::-1]).astype(int))]
+
+
+@pytest.mark.parametrize("bend_per_px", [6e-4, -6e-4])
+def test_a_bend_keeps_its_side(bend_per_px: float) -> None:
+    edge = measured(line(0.2, bend_per_px), 0.2)
+    assert isinstance(edge, Edge)
+    assert edge.bend_per_px == pytest.approx(bend_per_px, rel=0.05)
+    true = replace(edge, xy_px=np.array([85.2, 75.4]), angle_rad=0.2, bend_per_px=bend_per_px)
+    distance, along = true.frame(edge.at(np.array([-20.0, 0.0, 20.0])))
+    np.testing.assert_allclose(distance, 0, atol=5e-3)
+    assert np.all(np.diff(along) > 19)
+
+
+def test_what_is_of_no_use_is_refused_in_words() -> None:
+    light, angle = line(0.1), 0.1
+    assert isinstance(measured(light, angle), Edge)
+    assert measured(light, angle, clipped=light > BRIGHT - 1e-3) == CLIPPED
+    assert measured(light, angle, half_px=11.0) == SHORT
+    assert measured(light, angle, half_px=90.0) == SHORT, "leaves the picture"
+    assert measured(0.9 + 0.1 * light, angle) == PALE
+    assert measured(line(angle, 1 / 90), angle) == POOR
+    x, _ = grid()
+    assert measured(np.where(x > 90, DARK, light), angle) == POOR, "another edge in the window"
+    noisy = light + np.random.default_rng(0).normal(0, 0.1, SIZE_PX)
+    assert measured(noisy, angle) == POOR
+
+
+@pytest.mark.parametrize(
+    ("light", "words"),
+    [
+        (np.full(SIZE_PX, 0.5), "no dark square on white|little contrast"),
+        (2.0 * shaded(square(5.0)), "clipped.*Expose shorter"),
+        (shaded(square(5.0, side_px=20.0)), "too short"),
+    ],
+)
+def test_a_picture_without_edges_says_why(light: Array, words: str) -> None:
+    capture, camera = capture_of(np.minimum(light, 1.0), "mono", noise=0.0)
+    with pytest.raises(NoTargetFound, match=f"edge.png: .*({words})"):
+        find_edges(capture, camera)
+
+
+def test_a_black_picture_shows_none() -> None:
+    capture, camera = capture_of(np.zeros(SIZE_PX), "RGGB")
+    with pytest.raises(NoTargetFound):
+        find_edges(capture, camera)
+
+
+def test_a_colour_picture_is_measured_in_green() -> None:
+    green, elsewhere = shaded(square(10.0)), shaded(square(10.0, middle_px=MIDDLE_PX + 0.5))
+    pixels = np.stack([elsewhere, green, elsewhere], axis=-1)
+    capture = Capture(pixels, np.zeros(SIZE_PX, dtype=bool), "edge.png", "0" * 64)
+    edges = find_edges(capture, Camera("Maker", "Model", SIZE_PX, "RGB", pitch_um=1.4))
+    assert np.abs(errors(edges, 10.0)[0]).max() < 0.01
+
+
+def test_how_clear_an_edge_is_counts_neighbours_other_sides_and_the_border() -> None:
+    alone = find_edges(*capture_of(shaded(square(4.0)), "mono"))
+    for edge in alone:
+        middle = edge.clear_px[np.abs(edge.along_px) < 1].max()
+        assert middle == pytest.approx(29.0, abs=3.0), "half a side to the next corners"
+        ends = edge.clear_px[[0, -1]]
+        assert (ends < 5).all()
+    crowd = square(4.0, side_px=44.0, middle_px=np.array([60.0, 74.6]))
+    crowd = crowd + square(4.0, side_px=44.0, middle_px=np.array([116.0, 78.5]))
+    facing = [e for e in find_edges(*capture_of(shaded(crowd), "mono")) if 75 < e.xy_px[0] < 105]
+    assert len(facing) == 4 or len(facing) == 2
+    inner = [e for e in facing if abs(np.cos(e.angle_rad)) > 0.9]
+    assert len(inner) == 2
+    for edge in inner:
+        assert edge.clear_px.max() == pytest.approx(12.0, abs=2.0)
