@@ -133,6 +133,18 @@ def test_the_expected_error_is_of_the_order_of_the_error(got: Calibration, truth
     assert 0.2 * np.median(errors) < np.median(expected[1]) < 2 * np.median(errors)
 
 
+def test_the_images_of_every_tile_agree_with_the_fit(got: Calibration) -> None:
+    assert got.evidence is not None
+    assert got.psf_grid is not None
+    seen = np.asarray(got.psf_grid.n_obs) > 0
+    np.testing.assert_array_equal(np.isfinite(got.evidence.chi2_used), seen)
+    for chi2 in (got.evidence.chi2_used, got.evidence.chi2_reserved):
+        assert np.nanmedian(chi2) == pytest.approx(1.0, abs=0.15)
+    assert np.isfinite(got.evidence.asymmetry).any()
+    middle = got.evidence.residual.mean((1, 2))
+    assert np.abs(middle).max() < 0.02, "of the peak, on the mean over the field"
+
+
 def rays_and_pixels(truth: Calibration) -> tuple[Array, Array]:
     x, y = np.meshgrid(np.linspace(8, WIDTH_PX - 9, 30), np.linspace(8, HEIGHT_PX - 9, 22))
     seen_px = np.column_stack([x.ravel(), y.ravel()])
@@ -224,7 +236,7 @@ def test_every_step_is_told_to_its_end(run: Run) -> None:
     steps = list(dict.fromkeys(step for step, _, _ in run.told))
     assert steps == [
         *("read captures", "find points", "find chessboards", "find edges"),
-        *("gather", "wavefront", "centre corners", "distortion"),
+        *("gather", "wavefront", "remainder", "centre corners", "distortion"),
     ]
     for step in steps:
         done, total = zip(*((d, t) for s, d, t in run.told if s == step), strict=True)
