@@ -31,7 +31,7 @@ from psfbank.model import PsfGrid
 from psfbank.zernike import fine_grid
 
 CHUNK = 64  # images whose kernels are rendered at once
-MOST_PIECES = 200
+MOST_PIECES = 100
 CERTAIN = 2.0  # standard errors by which a remainder must gain: the wavefront is physics, a remainder is not
 
 

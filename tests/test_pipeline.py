@@ -16,7 +16,7 @@ from scipy.ndimage import fourier_shift
 from scipy.optimize import least_squares, minimize
 from scipy.spatial.transform import Rotation
 
-from calib import calibrate, evidence, pipeline
+from calib import calibrate, evidence, pipeline, unmodelled
 from calib.psf import LEAST_OBSERVATIONS
 from calib.wavefront import WavefrontFit
 from psfbank.bank import PsfBank
@@ -263,7 +263,8 @@ def test_the_bank_survives_its_file(run: Run, tmp_path: Path) -> None:
 def test_without_points_the_boards_give_the_psfs(
     sample_part: Part, truth: Calibration, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(evidence, "MOST_PIECES", 250)  # enough for a test
+    monkeypatch.setattr(evidence, "MOST_PIECES", 180)  # enough for a test
+    monkeypatch.setattr(unmodelled, "MOST_PIECES", 20)
     with ThreadPoolExecutor(2) as executor:
         calibration = calibrate(sample_part("chessboard", "flat", "dark"), executor=executor).at()
     assert calibration.provenance["missing"] == {}

@@ -313,9 +313,7 @@ def test_weights_come_from_the_light_that_the_model_expects(known: Known) -> Non
         clean = np.flatnonzero(before.source != ODD_LIGHT)
         want, got = before.samples.weights[clean], after.samples.weights[clean]
         np.testing.assert_array_equal(got > 0, want > 0)
-        assert (
-            np.median(np.abs(got[want > 0] / want[want > 0] - 1)) < 0.05
-        )
+        assert np.median(np.abs(got[want > 0] / want[want > 0] - 1)) < 0.05
     unknown = reweighed(spoilt, Parameters(known.vector, known.xy_px), shot, np.full(3, np.nan))
     np.testing.assert_array_equal(unknown.images[0].samples.weights, spoilt.images[0].samples.weights)
 
