@@ -21,6 +21,9 @@ from psfbank.zernike import centroid_px
 
 LEAST_OBSERVATIONS = 3  # of a tile and channel; below, the kernel rests on its neighbours alone
 OVERSAMPLE = 3
+# From the root mean square error to what 68 of 100 errors stay below: an error of few shapes that varies from place to
+# place has a longer tail than one number's. Measured on two cameras of known truth, 0.53 and 0.58 without it.
+COVERAGE = 1.2
 
 
 def tile_nodes(size_px: tuple[int, int], pitch_px: float) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
@@ -127,8 +130,8 @@ def render_grid(
     Returns
     -------
     PsfGrid
-        Its sigma is what the fit's covariance says and what the images show beyond their noise. Flagged FILLED where
-        fewer than `LEAST_OBSERVATIONS` images lie nearest to a node.
+        Its sigma, below which about 68 of 100 errors stay, is what the fit's covariance says and what the images show
+        beyond their noise. Flagged FILLED where fewer than `LEAST_OBSERVATIONS` images lie nearest to a node.
     ZernikeField
         Coefficients with standard errors; `residual` is chi2 per sample of the images nearest to each node. A channel
         whose scale of diffraction differs from the common one has another effective wavelength: its wavelengths carry
@@ -142,7 +145,7 @@ def render_grid(
     for c in range(len(channels)):
         rendered = render_kernels(fit, c, nodes, OVERSAMPLE)[0]
         kernels.append(rendered.reshape(*tiles, *rendered.shape[1:]))
-        sigma.append(np.hypot(relative_sigma(fit, c, nodes), fit.misfit(c, nodes)).reshape(tiles))
+        sigma.append(COVERAGE * np.hypot(relative_sigma(fit, c, nodes), fit.misfit(c, nodes)).reshape(tiles))
         shape = shape_at(fit, c, nodes)
         shapes.append(shape)
         coefficients.append(shape.scale / scale * shape.coefficients_nm.reshape(*tiles, -1))

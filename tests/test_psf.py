@@ -12,6 +12,7 @@ from scipy.ndimage import fourier_shift
 from calib.fieldmodel import Images, Layout, field_polynomials, local_map
 from calib.pointmodel import Optics, PointModel, Samples
 from calib.psf import (
+    COVERAGE,
     LEAST_OBSERVATIONS,
     OVERSAMPLE,
     count_support,
@@ -247,7 +248,7 @@ def test_the_grid_holds_the_field_its_errors_and_its_support() -> None:
     expected = render_kernels(fit, 2, np.array([[80.0, 119.0]]), OVERSAMPLE)[0][0]
     np.testing.assert_allclose(grid.kernels[2, 2, 1], expected, atol=1e-7)
     np.testing.assert_allclose(
-        np.asarray(grid.sigma)[1, 0, 2], relative_sigma(fit, 1, np.array([[159.0, 0.0]])), rtol=1e-5
+        np.asarray(grid.sigma)[1, 0, 2], COVERAGE * relative_sigma(fit, 1, np.array([[159.0, 0.0]])), rtol=1e-5
     )
 
     nodes = np.stack(np.meshgrid(x_px, y_px), -1).reshape(-1, 2)
