@@ -95,7 +95,7 @@ def add_remainder(
     evidence : Evidence or None
     rng : Generator
     journal : Journal
-        Takes the weights chosen, every trial, and how much the images resist symmetry.
+        Takes the weights chosen, what they gained, and how much the images resist symmetry.
     executor : Executor, optional
     report : callable
 

@@ -225,7 +225,9 @@ def check_f_number(
     """Fit with the scale of lambda N free, and compare the f-number with the one that was stated.
 
     The second fit starts from the first one's f-number, so that the model's grids fit it too. Charge diffusion and a
-    wide diffraction pattern look alike: hold the diffusion where it is known.
+    wide diffraction pattern look alike: hold the diffusion where it is known. In one focus plane aberrations trade with
+    the f-number as well, and what is found may lie farther off than its standard error says: several planes, or the
+    fit of a whole field, decide.
 
     Parameters
     ----------
