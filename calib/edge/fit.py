@@ -1,4 +1,4 @@
-"""Slanted edges: sides of dark squares on white, found on a grey picture and measured on one colour's own sites.
+"""The line of one slanted edge, fitted to one colour's own sites.
 
 A side is fitted as I = L (a + b Phi(d / s)), d = n.(x - x0) - k t^2 / 2: a straight edge between two levels under a
 Gaussian blur, bent a little by the lens, in light L that varies slowly. ISO 12233:2017, 6.2, asks for edges that lie
@@ -7,22 +7,14 @@ slanted to the sites, so that the sites sample the edge spread function finer th
 
 from __future__ import annotations
 
-from collections import Counter
-from dataclasses import dataclass, replace
-from itertools import pairwise
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 from scipy.optimize import least_squares
-from scipy.spatial import cKDTree
 from scipy.special import ndtr
 
-from calib.chessboard.find import luminance
-from calib.squares import border_px, find_squares
 from psfbank.arrays import BoolArray, FloatArray, IntArray
-from psfbank.errors import NoTargetFound
-from psfbank.model import Camera, Capture
-from psfbank.sensor import cfa_sites
 
 LEAST_LENGTH_PX = 24.0  # of a side
 CORNER_OF_SIDE, CORNER_PX = 0.2, (5.0, 10.0)  # left out at each end, where the other side's blur reaches
@@ -32,8 +24,6 @@ LEAST_CONTRAST = 0.2  # of Michelson
 WORST_SCATTER = 0.1  # about the fit, over the step: noise, or a line that is no edge
 WORST_BEND_PER_PX = 1 / 200
 SEED_PX, SEED_RAD = 4.0, 0.12  # how far a fit may lie from where the side was found
-FAR_PX = 60.0  # as far as it is told how clear an edge is
-OWN_PX = 3.0  # outline points nearer to the edge than this are its own
 LENS_BEND = 0.15  # curvature of a line's image, times the picture's longer side, that lenses are expected to make
 
 REMEDIES = {
@@ -84,47 +74,6 @@ class Edge:
         across, down = self.normal
         bend = 0.5 * self.bend_per_px * along_px**2
         return np.asarray(self.xy_px + np.outer(along_px, [-down, across]) + np.outer(bend, [across, down]))
-
-
-def find_edges(capture: Capture, camera: Camera) -> tuple[Edge, ...]:
-    """Find the sides of dark squares on white and measure each on the green, or the only, sites.
-
-    Parameters
-    ----------
-    capture : Capture
-    camera : Camera
-
-    Returns
-    -------
-    tuple of Edge
-
-    Raises
-    ------
-    NoTargetFound
-        When no side of a square can be used; says why.
-    """
-    channel = camera.channels.index("G") if "G" in camera.channels else 0
-    pixels = np.asarray(capture.pixels, dtype=np.float64)
-    if pixels.ndim == 3:
-        values, use = pixels[..., channel], np.ones(pixels.shape[:2], dtype=bool)
-    else:
-        values, use = pixels, np.asarray(cfa_sites(camera.cfa, pixels.shape) == channel)
-    clipped = np.asarray(capture.saturated)
-    outlines, squares = find_squares(luminance(capture.pixels, camera.cfa))
-    points = np.concatenate([border_px(values.shape), *outlines])
-    tree = cKDTree(points)
-    edges, refused = [], Counter({ABSENT: 0})
-    for corners in squares:
-        for first, second in pairwise([*corners, corners[0]]):
-            found = measure_edge(values, use, clipped, first, second)
-            if isinstance(found, str):
-                refused[found] += 1
-            else:
-                edges.append(_cleared(found, points, tree))
-    if not edges:
-        reason = refused.most_common(1)[0][0]
-        raise NoTargetFound(reason, where=capture.name, remedy=REMEDIES[reason])
-    return tuple(edges)
 
 
 def measure_edge(
@@ -233,13 +182,3 @@ def _model(p: FloatArray, d_px: FloatArray, t_px: FloatArray) -> tuple[FloatArra
     turned = slope * (t_px * np.cos(p[1]) - d_px * np.sin(p[1]))
     columns = [-slope, turned, -0.5 * slope * t_px**2, -slope * distance, light, light * rise]
     return light * reflected, np.stack([*columns, reflected * t_px, reflected * d_px], axis=1)
-
-
-def _cleared(edge: Edge, points_px: FloatArray, tree: cKDTree) -> Edge:
-    """Tell how far, in x and y, all else in the picture (N, 2) px lies from each place of an edge."""
-    half = int(edge.length_px / 2)
-    along = np.arange(-half, half + 1, dtype=np.float64)
-    near = points_px[tree.query_ball_point(edge.xy_px, FAR_PX + half, p=np.inf)]
-    other = near[np.abs(edge.frame(near)[0]) > OWN_PX]
-    apart = np.abs(edge.at(along)[:, None] - other).max(axis=2).min(axis=1, initial=FAR_PX)
-    return replace(edge, along_px=along, clear_px=apart)
