@@ -98,7 +98,7 @@ def test_errors_are_as_large_as_is_said() -> None:
 @pytest.mark.parametrize(
     ("light", "words"),
     [
-        (np.full(SIZE_PX, 0.5), "no dark square on white|little contrast"),
+        (np.full(SIZE_PX, 0.5), "no straight edge between a dark and a bright"),
         (2.0 * shaded(square(5.0)), "clipped.*Expose shorter"),
         (shaded(square(5.0, side_px=20.0)), "too short"),
     ],

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from calib.edge.find import find_edges
-from calib.edge.fit import CLIPPED, PALE, POOR, REMEDIES, SHORT, Edge, measure_edge
+from calib.edge.find import edge_in_region, find_edges
+from calib.edge.fit import FOR_PSF, FOR_SFR, REMEDIES, Edge, Limits, measure_edge
 
-__all__ = ["CLIPPED", "PALE", "POOR", "REMEDIES", "SHORT", "Edge", "find_edges", "measure_edge"]
+__all__ = ["FOR_PSF", "FOR_SFR", "REMEDIES", "Edge", "Limits", "edge_in_region", "find_edges", "measure_edge"]

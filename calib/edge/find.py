@@ -1,33 +1,37 @@
-"""Slanted edges of a whole picture: sides of dark squares on white."""
+"""Slanted edges of a picture: every straight run of it, measured on one colour's own sites, and how clear each is."""
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import replace
-from itertools import pairwise
 
+import cv2
 import numpy as np
-from scipy.spatial import cKDTree
+import numpy.typing as npt
 
-from calib.chessboard.find import luminance
-from calib.edge.fit import ABSENT, REMEDIES, Edge, measure_edge
-from calib.edge.segments import border_px, find_squares
-from psfbank.arrays import FloatArray
-from psfbank.errors import NoTargetFound
+from calib.edge.fit import ABSENT, FOR_PSF, FOR_SFR, REMEDIES, Edge, Limits, measure_edge
+from calib.edge.segments import Gradient, gradient_of, ridges, straight_runs
+from psfbank.arrays import BoolArray, FloatArray
+from psfbank.errors import CaptureUnusable, NoTargetFound
 from psfbank.model import Camera, Capture
 from psfbank.sensor import cfa_sites
 
 FAR_PX = 60.0  # as far as it is told how clear an edge is
-OWN_PX = 3.0  # outline points nearer to the edge than this are its own
+OWN_PX = 3.0  # ridges nearer to the edge than this are its own
+LEAST_RUN = 0.7  # of the shortest edge: corners shorten the run of its gradient
+SHARE_OF_MOST = 0.3  # of the steepest gradient of a region: what is steeper is something
 
 
-def find_edges(capture: Capture, camera: Camera) -> tuple[Edge, ...]:
-    """Find the sides of dark squares on white and measure each on the green, or the only, sites.
+def find_edges(capture: Capture, camera: Camera, limits: Limits = FOR_PSF) -> tuple[Edge, ...]:
+    """Find the straight edges between dark and bright areas and measure each on the green, or the only, sites.
 
     Parameters
     ----------
     capture : Capture
     camera : Camera
+    limits : Limits
+        What an edge must be.
 
     Returns
     -------
@@ -36,7 +40,7 @@ def find_edges(capture: Capture, camera: Camera) -> tuple[Edge, ...]:
     Raises
     ------
     NoTargetFound
-        When no side of a square can be used; says why.
+        When no edge can be used; says why.
     """
     channel = camera.channels.index("G") if "G" in camera.channels else 0
     pixels = np.asarray(capture.pixels, dtype=np.float64)
@@ -45,28 +49,116 @@ def find_edges(capture: Capture, camera: Camera) -> tuple[Edge, ...]:
     else:
         values, use = pixels, np.asarray(cfa_sites(camera.cfa, pixels.shape) == channel)
     clipped = np.asarray(capture.saturated)
-    outlines, squares = find_squares(luminance(capture.pixels, camera.cfa))
-    points = np.concatenate([border_px(values.shape), *outlines])
-    tree = cKDTree(points)
-    edges, refused = [], Counter({ABSENT: 0})
-    for corners in squares:
-        for first, second in pairwise([*corners, corners[0]]):
-            found = measure_edge(values, use, clipped, first, second)
-            if isinstance(found, str):
-                refused[found] += 1
-            else:
-                edges.append(_cleared(found, points, tree))
+    gradient = gradient_of(values, use)
+    marked = ridges(gradient)
+    edges, refused = [], Counter[str]()
+    for found in _measured(values, use, clipped, gradient, limits):
+        if isinstance(found, str):
+            refused[found] += 1
+        else:
+            edges.append(_cleared(found, marked))
     if not edges:
-        reason = refused.most_common(1)[0][0]
-        raise NoTargetFound(reason, where=capture.name, remedy=REMEDIES[reason])
+        raise _nothing(refused, capture.name)
     return tuple(edges)
 
 
-def _cleared(edge: Edge, points_px: FloatArray, tree: cKDTree) -> Edge:
-    """Tell how far, in x and y, all else in the picture (N, 2) px lies from each place of an edge."""
+def edge_in_region(
+    values: FloatArray,
+    use: BoolArray,
+    clipped: BoolArray,
+    xywh: tuple[int, int, int, int] | None = None,
+    *,
+    where: str = "",
+    limits: Limits = FOR_SFR,
+) -> Edge:
+    """Find the longest straight edge of a region; what lies beyond the region has no part in it.
+
+    Parameters
+    ----------
+    values : (H, W) float
+    use, clipped : (H, W) bool
+        Sites of the colour that is measured, and those at the white level.
+    xywh : tuple of int, optional
+        Column and row of the region's first pixel, its width and height, px; the whole picture when None.
+    where : str
+        The picture's name, for messages.
+    limits : Limits
+
+    Returns
+    -------
+    Edge
+        In px of the picture; where it leaves the region it ends.
+
+    Raises
+    ------
+    NoTargetFound
+        When the region does not lie in the picture, or holds no edge that can be used.
+    CaptureUnusable
+        When a pixel of the region is not a number.
+    """
+    height, width = values.shape
+    x, y, wide, high = (0, 0, width, height) if xywh is None else xywh
+    if x < 0 or y < 0 or wide < 1 or high < 1 or x + wide > width or y + high > height:
+        raise NoTargetFound(
+            f"the region of interest {x},{y},{wide},{high} is empty or does not lie in the picture",
+            where=where,
+            remedy=f"Give x,y,width,height within 0,0,{width},{height}",
+        )
+    region = np.s_[y : y + high, x : x + wide]
+    seen, use, clipped = np.asarray(values[region], np.float64), use[region], clipped[region]
+    if not np.isfinite(seen[use]).all():
+        raise CaptureUnusable(
+            f"{np.sum(~np.isfinite(seen[use]))} pixels of the region {x},{y},{wide},{high} are not numbers",
+            where=where,
+            remedy="Write the picture without NaN and infinities",
+        )
+    gradient = gradient_of(seen, use)
+    # something is in the region: its edge may leave no quiet place from which the noise could be told
+    most = float(np.hypot(gradient.dx, gradient.dy).max())
+    gradient = replace(gradient, least=np.minimum(gradient.least, np.float32(SHARE_OF_MOST * most)))
+    refused = Counter[str]()
+    for found in _measured(seen, use, clipped, gradient, limits):
+        if isinstance(found, Edge):
+            cleared = _cleared(found, ridges(gradient))
+            return replace(cleared, xy_px=cleared.xy_px + np.array([x, y]))
+        refused[found] += 1
+    raise _nothing(refused, where)
+
+
+def _measured(
+    values: FloatArray, use: BoolArray, clipped: BoolArray, gradient: Gradient, limits: Limits
+) -> Iterator[Edge | str]:
+    """Measure every straight run of a gradient, the longest first."""
+    runs = straight_runs(gradient, LEAST_RUN * limits.length_px)
+    longest_first = np.argsort(-np.hypot(*(runs.second_px - runs.first_px).T), kind="stable")
+    for k in longest_first:
+        bend = float(runs.bend_per_px[k])
+        yield measure_edge(values, use, clipped, runs.first_px[k], runs.second_px[k], bend, limits)
+
+
+def _nothing(refused: Counter[str], where: str) -> NoTargetFound:
+    """Say what was looked for, and why what was looked at is of no use."""
+    if not refused:
+        return NoTargetFound(ABSENT, where=where, remedy=REMEDIES[ABSENT])
+    (reason, count), *others = refused.most_common()
+    told = "".join(f"; {n}: {word}" for word, n in others)
+    what = f"{reason}: {count} of the {refused.total()} straight runs between dark and bright{told}"
+    return NoTargetFound(what, where=where, remedy=REMEDIES[reason])
+
+
+def _cleared(edge: Edge, marked: npt.NDArray[np.uint8]) -> Edge:
+    """Tell how far, in x and y, all else that is marked in the picture (H, W) lies from each place of an edge."""
     half = int(edge.length_px / 2)
     along = np.arange(-half, half + 1, dtype=np.float64)
-    near = points_px[tree.query_ball_point(edge.xy_px, FAR_PX + half, p=np.inf)]
-    other = near[np.abs(edge.frame(near)[0]) > OWN_PX]
-    apart = np.abs(edge.at(along)[:, None] - other).max(axis=2).min(axis=1, initial=FAR_PX)
-    return replace(edge, along_px=along, clear_px=apart)
+    places = edge.at(along)
+    low = np.maximum(np.floor(places.min(axis=0) - FAR_PX).astype(int), 0)
+    high = np.ceil(places.max(axis=0) + FAR_PX).astype(int) + 1
+    near = marked[low[1] : high[1], low[0] : high[0]]
+    y, x = np.nonzero(near)
+    own = np.abs(edge.frame(np.stack([x, y], axis=-1) + low)[0]) <= OWN_PX
+    nothing = np.ones((near.shape[0], near.shape[1]), np.uint8)
+    nothing[y[~own], x[~own]] = 0
+    apart = cv2.distanceTransform(nothing, cv2.DIST_C, 3)
+    at_x, at_y = (np.asarray(v, np.float32)[None] for v in (places - low).T)
+    clear = cv2.remap(apart, at_x, at_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=0)
+    return replace(edge, along_px=along, clear_px=np.minimum(np.asarray(clear, np.float64)[0], FAR_PX))

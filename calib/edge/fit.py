@@ -16,24 +16,44 @@ from scipy.special import ndtr
 
 from psfbank.arrays import BoolArray, FloatArray, IntArray
 
-LEAST_LENGTH_PX = 24.0  # of a side
-CORNER_OF_SIDE, CORNER_PX = 0.2, (5.0, 10.0)  # left out at each end, where the other side's blur reaches
-REACH_PX = 8.0  # of the data, on either side of the edge
-BLUR_PX = (0.2, 3.5)  # beyond which a fit's window does not hold the blur
-LEAST_CONTRAST = 0.2  # of Michelson
-WORST_SCATTER = 0.1  # about the fit, over the step: noise, or a line that is no edge
-WORST_BEND_PER_PX = 1 / 200
+CORNER_OF_SIDE, CORNER_PX = 0.2, (3.0, 10.0)  # left out at each end, where the other side's blur reaches
+CORNER_BLURS, LEAST_KEPT = 2.5, 0.4  # as many widths of the blur are left out as well, while so much of a side is kept
+REACH_PX, REACH_BLURS = (8.0, 12.0), 3.0  # of the data, on either side of the edge
+LEAST_ON_A_SIDE = 0.05  # of the samples, beyond half of the reach: they tell the level
+OPEN_PX = 2.0  # an end nearer to the border than this is where the edge leaves the picture: no corner
 SEED_PX, SEED_RAD = 4.0, 0.12  # how far a fit may lie from where the side was found
 LENS_BEND = 0.15  # curvature of a line's image, times the picture's longer side, that lenses are expected to make
+CLOSE = 1e-6  # relative change of cost and parameters at which a fit is at its end: far below its noise
 
 REMEDIES = {
-    "no dark square on white is in the picture": "Shoot dark squares on white, sides of 40 px or more, in the open",
+    "no straight edge between a dark and a bright area is in the picture": "Shoot dark squares on white, or a chart of "
+    "slanted edges, sides of 40 px or more",
     "the edges are clipped": "Expose shorter",
-    "the edges are cut by the picture's border or too short": "Stand so that squares of 40 px or more lie wholly in it",
+    "the edges are too short or too near to the picture's border": "Stand so that sides of 40 px or more lie in it",
     "the edges show little contrast": "Print black on white, and light it evenly",
     "the edges are unsharp, curved, noisy, or touch something else": "Focus, light better, and leave white around them",
 }
 ABSENT, CLIPPED, SHORT, PALE, POOR = REMEDIES
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What an edge must be: how long and how blurred, px, of what Michelson contrast, how close to its fit.
+
+    `scatter` is the RMS distance of samples from the fit over the step: noise, or a line that is no edge; `clipped` the
+    share of samples at the white level.
+    """
+
+    length_px: float
+    blur_px: tuple[float, float]
+    contrast: float
+    scatter: float
+    bend_per_px: float
+    clipped: float
+
+
+FOR_PSF = Limits(24.0, (0.2, 3.5), 0.2, 0.1, 1 / 200, 0.0)  # edges that are drawn sharp, to be a PSF's evidence
+FOR_SFR = Limits(15.0, (0.02, 7.0), 0.05, 0.2, 1 / 100, 0.6)  # what is left to doubt is told in the edge's fields
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,6 +64,7 @@ class Edge:
     `bend_per_px` its curvature, positive where the ends bend to the bright side. `length_px` from corner to corner;
     `contrast` after Michelson; `blur_px` the Gaussian's sigma; `sigma_px`, `sigma_rad` the standard deviations of place
     and angle. At the distances `along_px` (P,) from the middle nothing else lies within `clear_px` (P,) in x and y.
+    `scatter` is the RMS distance of samples from the fit over the step, `clipped` the share of them at the white level.
     """
 
     xy_px: FloatArray
@@ -56,6 +77,8 @@ class Edge:
     sigma_rad: float
     along_px: FloatArray
     clear_px: FloatArray
+    scatter: float = 0.0
+    clipped: float = 0.0
 
     @property
     def normal(self) -> npt.NDArray[np.float64]:
@@ -76,8 +99,36 @@ class Edge:
         return np.asarray(self.xy_px + np.outer(along_px, [-down, across]) + np.outer(bend, [across, down]))
 
 
+@dataclass(frozen=True)
+class _Strip:
+    """The run of a line whose samples are fitted: it lies between two distances along from a middle."""
+
+    xy_px: FloatArray
+    angle_rad: float
+    bend_per_px: float
+    low_px: float
+    high_px: float
+    reach_px: float
+
+
+@dataclass(frozen=True)
+class _Fitted:
+    """Parameters of `_model` (8,), their covariance (8, 8), the scatter, and the share of clipped samples."""
+
+    x: FloatArray
+    covariance: FloatArray
+    scatter: float
+    clipped: float
+
+
 def measure_edge(
-    values: FloatArray, use: BoolArray, clipped: BoolArray, first_px: FloatArray, second_px: FloatArray
+    values: FloatArray,
+    use: BoolArray,
+    clipped: BoolArray,
+    first_px: FloatArray,
+    second_px: FloatArray,
+    bend_per_px: float = 0.0,
+    limits: Limits = FOR_PSF,
 ) -> Edge | str:
     """Fit the edge between two points.
 
@@ -87,85 +138,159 @@ def measure_edge(
     use, clipped : (H, W) bool
         Sites of the colour that is measured, and those at the white level.
     first_px, second_px : (2,) float
-        The edge's ends, to a few pixels.
+        The edge's ends, to a few pixels; an end at the picture's border is where the edge leaves it.
+    bend_per_px : float
+        About its curvature; positive: from the first end to the second the way bends to the left, as it is seen.
+    limits : Limits
 
     Returns
     -------
     Edge or str
         A word of `REMEDIES` when it is of no use. How clear it is is not known yet: `along_px` is empty.
     """
+    ends = _ends(first_px, second_px, values.shape)
+    if ends is None or np.hypot(*(ends[1] - ends[0])) < limits.length_px:
+        return SHORT
+    first, second, closed = ends
+    side, seed = second - first, (first + second) / 2
+    length = float(np.hypot(*side))
+    turn = float(np.arctan2(-side[0], side[1]))
+    strip = _Strip(seed, turn, bend_per_px, *_without_corners(length, closed, 0.0), REACH_PX[0])
+    fitted = _fit(values, use, clipped, strip, np.array([0.0, 0.0, bend_per_px, 0.0, np.nan, np.nan, 0.0, 0.0]), limits)
+    if isinstance(fitted, str):
+        return fitted
+    strip, start = _followed(strip, fitted.x, length, closed)  # the window follows the line, and grows with the blur
+    if np.hypot(*(strip.xy_px - seed)) > SEED_PX or abs(np.sin(strip.angle_rad - turn)) > SEED_RAD:
+        return POOR
+    fitted = _fit(values, use, clipped, strip, start, limits)
+    if isinstance(fitted, str):
+        return fitted
+    edge = _edge(strip, fitted, length, LENS_BEND / max(values.shape))
+    return edge if edge.contrast > limits.contrast else PALE
+
+
+def _ends(
+    first_px: FloatArray, second_px: FloatArray, shape: tuple[int, ...]
+) -> tuple[FloatArray, FloatArray, tuple[bool, bool]] | None:
+    """Find the ends of a side in a picture, moved to the border where they are near it, and which are corners."""
     side = second_px - first_px
     length = float(np.hypot(*side))
-    if length < LEAST_LENGTH_PX:
-        return SHORT
-    half = length / 2 - float(np.clip(CORNER_OF_SIDE * length, *CORNER_PX))
-    seed, turn = (first_px + second_px) / 2, float(np.arctan2(-side[0], side[1]))
-    middle: FloatArray = seed
-    angle, bend_sigma = turn, LENS_BEND / max(values.shape)
-    for _ in range(2):  # the window follows the line
-        rows, columns = _sites(middle, angle, half)
-        inside = (rows >= 0) & (columns >= 0) & (rows < values.shape[0]) & (columns < values.shape[1])
-        if not inside.all():
-            return SHORT
-        known = use[rows, columns]
-        rows, columns = rows[known], columns[known]
-        if clipped[rows, columns].any():
-            return CLIPPED
-        edge = _fit(values[rows, columns], np.column_stack([columns, rows]), middle, angle, length, bend_sigma)
-        if isinstance(edge, str):
-            return edge
-        middle, angle = edge.xy_px, edge.angle_rad
-        if np.hypot(*(middle - seed)) > SEED_PX or abs(np.sin(angle - turn)) > SEED_RAD:
-            return POOR
-    return edge
+    if length < 1:
+        return None
+    along = side / length
+    borders = np.array([[-0.5, -0.5], [shape[1] - 0.5, shape[0] - 0.5]])
+    with np.errstate(divide="ignore", invalid="ignore"):  # a line along an axis leaves through the other: at infinity
+        leaves = np.sort((borders - first_px) / along, axis=0)
+    low, high = float(leaves[0].max()), float(leaves[1].min())
+    closed = (low < -OPEN_PX, high > length + OPEN_PX)
+    start, stop = 0.0 if closed[0] else low, length if closed[1] else high
+    return (first_px + start * along, first_px + stop * along, closed) if stop > start else None
 
 
-def _sites(middle_px: FloatArray, angle_rad: float, half_px: float) -> tuple[IntArray, IntArray]:
-    """Rows and columns of the sites within `REACH_PX` of a line and `half_px` of its middle."""
-    reach = int(np.ceil(np.hypot(half_px, REACH_PX)))
-    at = np.stack(np.meshgrid(*[np.arange(-reach, reach + 1)] * 2), axis=-1).reshape(-1, 2)
-    at += np.rint(middle_px).astype(np.int64)
-    across, down = np.cos(angle_rad), np.sin(angle_rad)
-    x, y = (at - middle_px).T
-    chosen = at[(np.abs(across * x + down * y) <= REACH_PX) & (np.abs(across * y - down * x) <= half_px)]
-    return chosen[:, 1], chosen[:, 0]
+def _without_corners(length_px: float, closed: tuple[bool, bool], blur_px: float) -> tuple[float, float]:
+    """Distances from the middle of a side between which corners have no part, px."""
+    margin = max(float(np.clip(CORNER_OF_SIDE * length_px, *CORNER_PX)), CORNER_BLURS * blur_px)
+    margin = min(margin, (1 - LEAST_KEPT) / 2 * length_px)
+    return closed[0] * margin - length_px / 2, length_px / 2 - closed[1] * margin
+
+
+def _sites(strip: _Strip, shape: tuple[int, ...]) -> tuple[IntArray, IntArray]:
+    """Rows and columns of the sites in a strip of a picture, found along the rows or columns that cross it."""
+    across, down = np.cos(strip.angle_rad), np.sin(strip.angle_rad)
+    steep = abs(across) > abs(down)
+    major, minor = (1, 0) if steep else (0, 1)
+    normal, along = np.array([across, down]), np.array([-down, across])
+    tips = strip.xy_px[major] + np.array([strip.low_px, strip.high_px]) * along[major]
+    wide = int(np.ceil(strip.reach_px / abs(normal[minor]))) + 2
+    first, last = np.floor(tips.min()) - wide, np.ceil(tips.max()) + wide
+    lines = np.arange(max(first, 0), min(last, shape[0 if steep else 1] - 1) + 1, dtype=np.int64)
+    t = (lines - strip.xy_px[major]) / along[major]
+    centre = strip.xy_px[minor] + t * along[minor] + 0.5 * strip.bend_per_px * t**2 * normal[minor]
+    found = np.rint(centre).astype(np.int64)[:, None] + np.arange(-wide, wide + 1)
+    at = np.stack(np.broadcast_arrays(found, lines[:, None]) if steep else np.broadcast_arrays(lines[:, None], found))
+    x, y = at.reshape(2, -1)
+    d, t = _frame(strip, x, y)
+    near = np.abs(d - 0.5 * strip.bend_per_px * t**2) <= strip.reach_px
+    inside = (x >= 0) & (y >= 0) & (x < shape[1]) & (y < shape[0])
+    chosen = near & inside & (t >= strip.low_px) & (t <= strip.high_px)
+    return y[chosen], x[chosen]
+
+
+def _frame(strip: _Strip, x_px: FloatArray | IntArray, y_px: FloatArray | IntArray) -> tuple[FloatArray, FloatArray]:
+    """Distances (N,) px of places from a strip's straight line, and along it."""
+    across, down = np.cos(strip.angle_rad), np.sin(strip.angle_rad)
+    x, y = x_px - strip.xy_px[0], y_px - strip.xy_px[1]
+    return across * x + down * y, across * y - down * x
 
 
 def _fit(
-    values: FloatArray,
-    xy_px: IntArray,
-    middle_px: FloatArray,
-    angle_rad: float,
-    length_px: float,
-    bend_sigma_per_px: float,
-) -> Edge | str:
-    """Fit the blurred edge to samples (N,) at (N, 2) px, from a line through a middle; a word when it is of no use."""
-    across, down = np.cos(angle_rad), np.sin(angle_rad)
-    x, y = (xy_px - middle_px).T
-    if np.mean(values[across * x + down * y > 0]) < np.mean(values[across * x + down * y < 0]):
-        angle_rad, across, down = angle_rad + np.pi, -across, -down
-    d, t = across * x + down * y, across * y - down * x
-    low, high = np.mean(values[d < -REACH_PX / 2]), np.mean(values[d > REACH_PX / 2])
-    if not high - low > LEAST_CONTRAST * (abs(high) + abs(low)):
+    values: FloatArray, use: BoolArray, clipped: BoolArray, strip: _Strip, start: FloatArray, limits: Limits
+) -> _Fitted | str:
+    """Fit the blurred edge to a strip's samples; a word when it is of no use."""
+    y, x = _sites(strip, values.shape)
+    known = use[y, x]
+    y, x = y[known], x[known]
+    seen, share = values[y, x], float(np.mean(clipped[y, x])) if len(y) else 0.0
+    if share > limits.clipped:
+        return CLIPPED
+    d, t = _frame(strip, x, y)
+    beyond = d - 0.5 * strip.bend_per_px * t**2
+    before, behind = beyond < -strip.reach_px / 2, beyond > strip.reach_px / 2
+    if min(before.sum(), behind.sum()) < max(LEAST_ON_A_SIDE * len(seen), len(start)):
+        return SHORT
+    low, high = float(np.mean(seen[before])), float(np.mean(seen[behind]))
+    if not abs(high - low) > 0.8 * limits.contrast * (abs(high) + abs(low)):
         return PALE
-    start = np.array([0.0, 0.0, 0.0, 0.0, low, high - low, 0.0, 0.0])
+    start = start.copy()
+    start[4:6] = low, high - low
+    model = _Remembered(d, t)
     fit = least_squares(
-        lambda p: _model(p, d, t)[0] - values, start, lambda p: _model(p, d, t)[1], method="lm", max_nfev=50
-    )
-    scatter = float(np.sqrt(2 * fit.cost / (len(values) - len(fit.x))))
-    covariance = scatter**2 * np.linalg.pinv(fit.jac.T @ fit.jac)
+        lambda p: model(p)[0] - seen, start, lambda p: model(p)[1],
+        method="lm", max_nfev=50, ftol=CLOSE, xtol=CLOSE,
+    )  # fmt: skip
+    scatter = float(np.sqrt(2 * fit.cost / (len(seen) - len(fit.x))))
+    step = abs(fit.x[5])
+    sharp = limits.blur_px[0] < np.exp(np.clip(fit.x[3], -9, 9)) < limits.blur_px[1]
+    if not (fit.success and sharp and scatter < limits.scatter * step and abs(fit.x[2]) < limits.bend_per_px):
+        return POOR
+    return _Fitted(fit.x, scatter**2 * np.linalg.pinv(fit.jac.T @ fit.jac), scatter, share)
+
+
+def _followed(
+    strip: _Strip, x: FloatArray, length_px: float, closed: tuple[bool, bool]
+) -> tuple[_Strip, npt.NDArray[np.float64]]:
+    """Lay a strip along the line that was fitted in it; parameters of `_model` in the new one."""
+    blur = float(np.exp(np.clip(x[3], -9, 9)))
+    place = strip.xy_px + x[0] * np.array([np.cos(strip.angle_rad), np.sin(strip.angle_rad)])
+    low, high = _without_corners(length_px, closed, blur)
+    reach = float(np.clip(REACH_BLURS * blur, *REACH_PX))
+    moved = _Strip(place, strip.angle_rad + float(x[1]), float(x[2]), low, high, reach)
+    return moved, np.concatenate([np.zeros(2), x[2:]])
+
+
+def _edge(strip: _Strip, fitted: _Fitted, length_px: float, bend_sigma_per_px: float) -> Edge:
+    """Edge of what was fitted about a strip's line."""
     # a short edge says less of its bend than is known of lenses: the prior enters as one more observation
+    covariance = fitted.covariance
     gain = covariance[:, 2] / (covariance[2, 2] + bend_sigma_per_px**2)
     covariance = covariance - np.outer(gain, covariance[2])
-    offset, turn, bend, log_blur, low, step = (float(v) for v in (fit.x - gain * fit.x[2])[:6])
-    blur = float(np.exp(np.clip(log_blur, -9, 9)))
-    sharp = BLUR_PX[0] < blur < BLUR_PX[1]
-    if not (fit.success and sharp and scatter < WORST_SCATTER * step and abs(fit.x[2]) < WORST_BEND_PER_PX):
-        return POOR
-    sigma, nothing = np.sqrt(np.diag(covariance)), np.zeros(0)
-    angle = float(np.angle(np.exp(1j * (angle_rad + turn))))
-    place, contrast = middle_px + offset * np.array([across, down]), step / (2 * low + step)
-    return Edge(place, angle, bend, length_px, contrast, blur, float(sigma[0]), float(sigma[1]), nothing, nothing)
+    offset, turn, bend, log_blur, low, step = (float(v) for v in (fitted.x - gain * fitted.x[2])[:6])
+    place = strip.xy_px + offset * np.array([np.cos(strip.angle_rad), np.sin(strip.angle_rad)])
+    bright = 0.0 if step > 0 else np.pi
+    return Edge(
+        xy_px=place,
+        angle_rad=float(np.angle(np.exp(1j * (strip.angle_rad + turn + bright)))),
+        bend_per_px=bend if step > 0 else -bend,
+        length_px=length_px,
+        contrast=abs(step) / abs(2 * low + step),
+        blur_px=float(np.exp(log_blur)),
+        sigma_px=float(np.sqrt(covariance[0, 0])),
+        sigma_rad=float(np.sqrt(covariance[1, 1])),
+        along_px=np.zeros(0),
+        clear_px=np.zeros(0),
+        scatter=fitted.scatter / abs(step),
+        clipped=fitted.clipped,
+    )
 
 
 def _model(p: FloatArray, d_px: FloatArray, t_px: FloatArray) -> tuple[FloatArray, FloatArray]:
@@ -180,5 +305,19 @@ def _model(p: FloatArray, d_px: FloatArray, t_px: FloatArray) -> tuple[FloatArra
     reflected = p[4] + p[5] * rise
     slope = p[5] * light * np.exp(-0.5 * (distance / blur) ** 2) / (np.sqrt(2 * np.pi) * blur)
     turned = slope * (t_px * np.cos(p[1]) - d_px * np.sin(p[1]))
-    columns = [-slope, turned, -0.5 * slope * t_px**2, -slope * distance, light, light * rise]
-    return light * reflected, np.stack([*columns, reflected * t_px, reflected * d_px], axis=1)
+    slopes = np.empty((len(d_px), 8))
+    slopes[:, 0], slopes[:, 1], slopes[:, 2], slopes[:, 3] = -slope, turned, -0.5 * slope * t_px**2, -slope * distance
+    slopes[:, 4], slopes[:, 5], slopes[:, 6], slopes[:, 7] = light, light * rise, reflected * t_px, reflected * d_px
+    return light * reflected, slopes
+
+
+class _Remembered:
+    """`_model` at given samples that keeps its last answer: a fit asks for values and derivatives at one place."""
+
+    def __init__(self, d_px: FloatArray, t_px: FloatArray) -> None:
+        self._samples, self._at = (d_px, t_px), np.full(8, np.nan)
+
+    def __call__(self, p: FloatArray) -> tuple[FloatArray, FloatArray]:
+        if not np.array_equal(p, self._at):
+            self._at, self._answer = p.copy(), _model(p, *self._samples)
+        return self._answer
