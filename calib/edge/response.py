@@ -70,11 +70,18 @@ def sfr_at(freq_cpp: FloatArray, sfr: FloatArray, at_cpp: float = NYQUIST_CPP) -
     return float(np.interp(at_cpp, freq_cpp, sfr, left=np.nan, right=np.nan))
 
 
+def plateaus(esf: FloatArray) -> tuple[float, float]:
+    """Dark and bright level of an edge spread function (N,): the medians of its outermost eighths."""
+    end = max(1, round(PLATEAU_SHARE * len(esf)))
+    dark, bright = sorted((float(np.median(esf[:end])), float(np.median(esf[-end:]))))
+    return dark, bright
+
+
 def overshoot(esf: FloatArray) -> float:
     """Share of the step by which an edge spread function leaves the range between its plateaus.
 
-    The plateaus are the medians of the outermost eighths. Sharpening makes overshoot; a linear lens of non-negative PSF
-    cannot. Noise counts as overshoot as well: compare with the noise over the step.
+    Sharpening makes overshoot; a lens, whose PSF is never negative, cannot. Noise counts as overshoot as well: compare
+    with the noise over the step.
 
     Parameters
     ----------
@@ -86,8 +93,7 @@ def overshoot(esf: FloatArray) -> float:
     float
         The larger of the overshoot on the bright and on the dark side, 0 or more; NaN for a profile without a step.
     """
-    end = max(1, round(PLATEAU_SHARE * len(esf)))
-    dark, bright = sorted((float(np.median(esf[:end])), float(np.median(esf[-end:]))))
+    dark, bright = plateaus(esf)
     if not bright > dark:
         return float("nan")
     return max(float(np.max(esf)) - bright, dark - float(np.min(esf)), 0.0) / (bright - dark)
