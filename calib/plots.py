@@ -245,7 +245,7 @@ def _place(ends_px: FloatArray, normals: FloatArray, label_px: FloatArray, size_
         reach = np.abs(normal) @ half + 0.6 * half[1]
         for away in (reach, -reach, 1.8 * reach, -1.8 * reach):  # the bright side first
             place = middles[k] + away * normal
-            box = np.concatenate([place - half, place + half])
+            box = np.concatenate([place - half - 0.2 * half[1], place + half + 0.2 * half[1]])
             if _is_free(box, taken, lines, size_px):
                 places[k], taken = place, np.vstack([taken, box])
                 break
