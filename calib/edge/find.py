@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from calib.edge.fit import ABSENT, FOR_PSF, FOR_SFR, REMEDIES, Edge, Limits, measure_edge
+from calib.edge.fit import ABSENT, FOR_PSF, FOR_SFR, POOR, REMEDIES, Edge, Limits, measure_edge
 from calib.edge.segments import Gradient, gradient_of, ridges, straight_runs
 from psfbank.arrays import BoolArray, FloatArray
 from psfbank.errors import CaptureUnusable, NoTargetFound
@@ -20,6 +20,7 @@ from psfbank.sensor import cfa_sites
 FAR_PX = 60.0  # as far as it is told how clear an edge is
 OWN_PX = 3.0  # ridges nearer to the edge than this are its own
 LEAST_RUN = 0.7  # of the shortest edge: corners shorten the run of its gradient
+LONG = 4.0  # times the shortest edge: what is as long may meet something that spoils it on its way
 SHARE_OF_MOST = 0.3  # of the steepest gradient of a region: what is steeper is something
 
 
@@ -128,12 +129,17 @@ def edge_in_region(
 def _measured(
     values: FloatArray, use: BoolArray, clipped: BoolArray, gradient: Gradient, limits: Limits
 ) -> Iterator[Edge | str]:
-    """Measure every straight run of a gradient, the longest first."""
+    """Measure every straight run of a gradient, the longest first; halves of long ones that are no edge as a whole."""
     runs = straight_runs(gradient, LEAST_RUN * limits.length_px)
     longest_first = np.argsort(-np.hypot(*(runs.second_px - runs.first_px).T), kind="stable")
-    for k in longest_first:
-        bend = float(runs.bend_per_px[k])
-        yield measure_edge(values, use, clipped, runs.first_px[k], runs.second_px[k], bend, limits)
+    sought = [(runs.first_px[k], runs.second_px[k], float(runs.bend_per_px[k])) for k in longest_first[::-1]]
+    while sought:
+        first, second, bend = sought.pop()
+        found = measure_edge(values, use, clipped, first, second, bend, limits)
+        yield found
+        if found == POOR and np.hypot(*(second - first)) > LONG * limits.length_px:
+            half_way = (first + second) / 2
+            sought += [(half_way, second, bend), (first, half_way, bend)]
 
 
 def _nothing(refused: Counter[str], where: str) -> NoTargetFound:

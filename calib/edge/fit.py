@@ -19,10 +19,16 @@ from psfbank.arrays import BoolArray, FloatArray, IntArray
 CORNER_OF_SIDE, CORNER_PX = 0.2, (3.0, 10.0)  # left out at each end, where the other side's blur reaches
 CORNER_BLURS, LEAST_KEPT = 2.5, 0.4  # as many widths of the blur are left out as well, while so much of a side is kept
 REACH_PX, REACH_BLURS = (8.0, 12.0), 3.0  # of the data, on either side of the edge
-LEAST_ON_A_SIDE = 0.05  # of the samples, beyond half of the reach: they tell the level
+LEAST_ON_A_SIDE, LEAST_SAMPLES = 0.05, 8  # of the samples, beyond half of the reach: they tell the level
 OPEN_PX = 2.0  # an end nearer to the border than this is where the edge leaves the picture: no corner
+BORDER_OF_SIDE, BORDER_PX = 0.1, 3.0  # left out there: a corner may hide just beyond
 SEED_PX, SEED_RAD = 4.0, 0.12  # how far a fit may lie from where the side was found
 LENS_BEND = 0.15  # curvature of a line's image, times the picture's longer side, that lenses are expected to make
+LIGHT_PER_PX = 2e-3  # relative slope of light that is expected over an edge's window
+LOG_BLUR = 1.5  # of the blur in px: about 1, a few times more or less
+BEND_BLUR_LIGHT = [2, 3, 6, 7]  # their parameters
+LEAST_TOLD = 0.001  # of a bend's variance: samples that tell less of it tell nothing
+NOISELESS = 1e-9  # of the step
 CLOSE = 1e-6  # relative change of cost and parameters at which a fit is at its end: far below its noise
 
 REMEDIES = {
@@ -40,20 +46,21 @@ ABSENT, CLIPPED, SHORT, PALE, POOR = REMEDIES
 class Limits:
     """What an edge must be: how long and how blurred, px, of what Michelson contrast, how close to its fit.
 
-    `scatter` is the RMS distance of samples from the fit over the step: noise, or a line that is no edge; `clipped` the
-    share of samples at the white level.
+    `scatter` is the RMS distance of samples from the fit over the step, `misfit` what of it is not noise, as of a line
+    that is no edge; `clipped` the share of samples at the white level.
     """
 
     length_px: float
     blur_px: tuple[float, float]
     contrast: float
     scatter: float
+    misfit: float
     bend_per_px: float
     clipped: float
 
 
-FOR_PSF = Limits(24.0, (0.2, 3.5), 0.2, 0.1, 1 / 200, 0.0)  # edges that are drawn sharp, to be a PSF's evidence
-FOR_SFR = Limits(15.0, (0.02, 7.0), 0.05, 0.2, 1 / 100, 0.6)  # what is left to doubt is told in the edge's fields
+FOR_PSF = Limits(24.0, (0.2, 3.5), 0.2, 0.1, 0.1, 1 / 200, 0.0)  # edges that are drawn sharp, to be a PSF's evidence
+FOR_SFR = Limits(15.0, (0.0, 7.0), 0.04, 0.2, 0.1, 1 / 100, 0.6)  # what is left to doubt is told in the edge's fields
 
 
 @dataclass(frozen=True, eq=False)
@@ -156,16 +163,16 @@ def measure_edge(
     length = float(np.hypot(*side))
     turn = float(np.arctan2(-side[0], side[1]))
     strip = _Strip(seed, turn, bend_per_px, *_without_corners(length, closed, 0.0), REACH_PX[0])
-    fitted = _fit(values, use, clipped, strip, np.array([0.0, 0.0, bend_per_px, 0.0, np.nan, np.nan, 0.0, 0.0]), limits)
+    fitted = _fit(values, use, clipped, strip, limits)
     if isinstance(fitted, str):
         return fitted
     strip, start = _followed(strip, fitted.x, length, closed)  # the window follows the line, and grows with the blur
     if np.hypot(*(strip.xy_px - seed)) > SEED_PX or abs(np.sin(strip.angle_rad - turn)) > SEED_RAD:
         return POOR
-    fitted = _fit(values, use, clipped, strip, start, limits)
+    fitted = _fit(values, use, clipped, strip, limits, start)
     if isinstance(fitted, str):
         return fitted
-    edge = _edge(strip, fitted, length, LENS_BEND / max(values.shape))
+    edge = _edge(strip, fitted, length)
     return edge if edge.contrast > limits.contrast else PALE
 
 
@@ -191,7 +198,8 @@ def _without_corners(length_px: float, closed: tuple[bool, bool], blur_px: float
     """Distances from the middle of a side between which corners have no part, px."""
     margin = max(float(np.clip(CORNER_OF_SIDE * length_px, *CORNER_PX)), CORNER_BLURS * blur_px)
     margin = min(margin, (1 - LEAST_KEPT) / 2 * length_px)
-    return closed[0] * margin - length_px / 2, length_px / 2 - closed[1] * margin
+    low, high = (margin if corner else min(BORDER_PX, BORDER_OF_SIDE * length_px) for corner in closed)
+    return low - length_px / 2, length_px / 2 - high
 
 
 def _sites(strip: _Strip, shape: tuple[int, ...]) -> tuple[IntArray, IntArray]:
@@ -224,36 +232,60 @@ def _frame(strip: _Strip, x_px: FloatArray | IntArray, y_px: FloatArray | IntArr
 
 
 def _fit(
-    values: FloatArray, use: BoolArray, clipped: BoolArray, strip: _Strip, start: FloatArray, limits: Limits
+    values: FloatArray,
+    use: BoolArray,
+    clipped: BoolArray,
+    strip: _Strip,
+    limits: Limits,
+    start: FloatArray | None = None,
 ) -> _Fitted | str:
-    """Fit the blurred edge to a strip's samples; a word when it is of no use."""
+    """Fit the blurred edge to a strip's samples, from a better start if there is one; a word when it is of no use."""
     y, x = _sites(strip, values.shape)
-    known = use[y, x]
-    y, x = y[known], x[known]
+    counts = use[y, x]
+    y, x = y[counts], x[counts]
     seen, share = values[y, x], float(np.mean(clipped[y, x])) if len(y) else 0.0
     if share > limits.clipped:
         return CLIPPED
     d, t = _frame(strip, x, y)
     beyond = d - 0.5 * strip.bend_per_px * t**2
     before, behind = beyond < -strip.reach_px / 2, beyond > strip.reach_px / 2
-    if min(before.sum(), behind.sum()) < max(LEAST_ON_A_SIDE * len(seen), len(start)):
+    if min(before.sum(), behind.sum()) < max(LEAST_ON_A_SIDE * len(seen), LEAST_SAMPLES):
         return SHORT
     low, high = float(np.mean(seen[before])), float(np.mean(seen[behind]))
     if not abs(high - low) > 0.8 * limits.contrast * (abs(high) + abs(low)):
         return PALE
-    start = start.copy()
-    start[4:6] = low, high - low
+    if start is None:
+        start = np.array([0.0, 0.0, strip.bend_per_px, 0.0, low, high - low, 0.0, 0.0])
     model = _Remembered(d, t)
+    # what is known beforehand of bend, blur and light is as many more observations, beside samples of known noise
+    outer = before | behind
+    noise = max(_noise(seen[outer], beyond[outer], t[outer]), NOISELESS * abs(high - low))
+    sigma = np.array([LENS_BEND / max(values.shape), LOG_BLUR, LIGHT_PER_PX, LIGHT_PER_PX])
+    known = np.zeros((len(sigma), 8))
+    known[np.arange(len(sigma)), BEND_BLUR_LIGHT] = noise / sigma
     fit = least_squares(
-        lambda p: model(p)[0] - seen, start, lambda p: model(p)[1],
+        lambda p: np.concatenate([model(p)[0] - seen, known @ p]),
+        start,
+        lambda p: np.concatenate([model(p)[1], known]),
         method="lm", max_nfev=50, ftol=CLOSE, xtol=CLOSE,
     )  # fmt: skip
-    scatter = float(np.sqrt(2 * fit.cost / (len(seen) - len(fit.x))))
-    step = abs(fit.x[5])
+    scatter = float(np.sqrt(np.sum(fit.fun[: len(seen)] ** 2) / (len(seen) - len(fit.x))))
     sharp = limits.blur_px[0] < np.exp(np.clip(fit.x[3], -9, 9)) < limits.blur_px[1]
-    if not (fit.success and sharp and scatter < limits.scatter * step and abs(fit.x[2]) < limits.bend_per_px):
+    covariance = scatter**2 * np.linalg.pinv(fit.jac.T @ fit.jac)
+    # what the samples alone say of the bend: without the observation that was added
+    told = max(1 - covariance[2, 2] / sigma[0] ** 2 * (scatter / noise) ** -2, LEAST_TOLD)
+    straight = abs(fit.x[2]) / told < limits.bend_per_px + 2 * np.sqrt(covariance[2, 2] / told)
+    step = abs(fit.x[5])
+    an_edge = scatter < limits.scatter * step and scatter**2 - noise**2 < (limits.misfit * step) ** 2
+    if not (fit.success and sharp and straight and an_edge):
         return POOR
-    return _Fitted(fit.x, scatter**2 * np.linalg.pinv(fit.jac.T @ fit.jac), scatter, share)
+    return _Fitted(fit.x, covariance, scatter, share)
+
+
+def _noise(seen: FloatArray, d_px: FloatArray, t_px: FloatArray) -> float:
+    """Noise of samples (N,) away from an edge: what neighbours along it differ by (von Neumann, 1941)."""
+    order = np.lexsort((t_px, np.rint(d_px)))
+    return float(np.sqrt(0.5 * np.mean(np.diff(seen[order]) ** 2)))
 
 
 def _followed(
@@ -268,13 +300,10 @@ def _followed(
     return moved, np.concatenate([np.zeros(2), x[2:]])
 
 
-def _edge(strip: _Strip, fitted: _Fitted, length_px: float, bend_sigma_per_px: float) -> Edge:
+def _edge(strip: _Strip, fitted: _Fitted, length_px: float) -> Edge:
     """Edge of what was fitted about a strip's line."""
-    # a short edge says less of its bend than is known of lenses: the prior enters as one more observation
-    covariance = fitted.covariance
-    gain = covariance[:, 2] / (covariance[2, 2] + bend_sigma_per_px**2)
-    covariance = covariance - np.outer(gain, covariance[2])
-    offset, turn, bend, log_blur, low, step = (float(v) for v in (fitted.x - gain * fitted.x[2])[:6])
+    offset, turn, bend, log_blur, low, step = (float(v) for v in fitted.x[:6])
+    sigma_px, sigma_rad = (float(v) for v in np.sqrt(np.diag(fitted.covariance)[:2]))
     place = strip.xy_px + offset * np.array([np.cos(strip.angle_rad), np.sin(strip.angle_rad)])
     bright = 0.0 if step > 0 else np.pi
     return Edge(
@@ -284,8 +313,8 @@ def _edge(strip: _Strip, fitted: _Fitted, length_px: float, bend_sigma_per_px: f
         length_px=length_px,
         contrast=abs(step) / abs(2 * low + step),
         blur_px=float(np.exp(log_blur)),
-        sigma_px=float(np.sqrt(covariance[0, 0])),
-        sigma_rad=float(np.sqrt(covariance[1, 1])),
+        sigma_px=sigma_px,
+        sigma_rad=sigma_rad,
         along_px=np.zeros(0),
         clear_px=np.zeros(0),
         scatter=fitted.scatter / abs(step),
