@@ -42,6 +42,8 @@ def find_edges(capture: Capture, camera: Camera, limits: Limits = FOR_PSF) -> tu
     ------
     NoTargetFound
         When no edge can be used; says why.
+    CaptureUnusable
+        When a pixel that is measured is not a number.
     """
     channel = camera.channels.index("G") if "G" in camera.channels else 0
     pixels = np.asarray(capture.pixels, dtype=np.float64)
@@ -50,6 +52,7 @@ def find_edges(capture: Capture, camera: Camera, limits: Limits = FOR_PSF) -> tu
     else:
         values, use = pixels, np.asarray(cfa_sites(camera.cfa, pixels.shape) == channel)
     clipped = np.asarray(capture.saturated)
+    _require_numbers(values, use, capture.name)
     gradient = gradient_of(values, use)
     marked = ridges(gradient)
     edges, refused = [], Counter[str]()
@@ -59,7 +62,7 @@ def find_edges(capture: Capture, camera: Camera, limits: Limits = FOR_PSF) -> tu
         else:
             edges.append(_cleared(found, marked))
     if not edges:
-        raise _nothing(refused, capture.name)
+        raise _nothing(refused, limits, capture.name)
     return tuple(edges)
 
 
@@ -95,7 +98,7 @@ def edge_in_region(
     NoTargetFound
         When the region does not lie in the picture, or holds no edge that can be used.
     CaptureUnusable
-        When a pixel of the region is not a number.
+        When a pixel that is measured is not a number.
     """
     height, width = values.shape
     x, y, wide, high = (0, 0, width, height) if xywh is None else xywh
@@ -107,12 +110,7 @@ def edge_in_region(
         )
     region = np.s_[y : y + high, x : x + wide]
     seen, use, clipped = np.asarray(values[region], np.float64), use[region], clipped[region]
-    if not np.isfinite(seen[use]).all():
-        raise CaptureUnusable(
-            f"{np.sum(~np.isfinite(seen[use]))} pixels of the region {x},{y},{wide},{high} are not numbers",
-            where=where,
-            remedy="Write the picture without NaN and infinities",
-        )
+    _require_numbers(seen, use, where)
     gradient = gradient_of(seen, use)
     # something is in the region: its edge may leave no quiet place from which the noise could be told
     most = float(np.hypot(gradient.dx, gradient.dy).max())
@@ -123,7 +121,7 @@ def edge_in_region(
             cleared = _cleared(found, ridges(gradient))
             return replace(cleared, xy_px=cleared.xy_px + np.array([x, y]))
         refused[found] += 1
-    raise _nothing(refused, where)
+    raise _nothing(refused, limits, where)
 
 
 def _measured(
@@ -142,10 +140,19 @@ def _measured(
             sought += [(half_way, second, bend), (first, half_way, bend)]
 
 
-def _nothing(refused: Counter[str], where: str) -> NoTargetFound:
+def _require_numbers(values: FloatArray, use: BoolArray, where: str) -> None:
+    count = int(np.sum(~np.isfinite(values[use])))
+    if count:
+        raise CaptureUnusable(
+            f"{count} pixels are not numbers", where=where, remedy="Write the picture without NaN and infinities"
+        )
+
+
+def _nothing(refused: Counter[str], limits: Limits, where: str) -> NoTargetFound:
     """Say what was looked for, and why what was looked at is of no use."""
     if not refused:
-        return NoTargetFound(ABSENT, where=where, remedy=REMEDIES[ABSENT])
+        what = f"{ABSENT}, {limits.length_px:g} px or longer and of contrast {limits.contrast:g} or more"
+        return NoTargetFound(what, where=where, remedy=REMEDIES[ABSENT])
     (reason, count), *others = refused.most_common()
     told = "".join(f"; {n}: {word}" for word, n in others)
     what = f"{reason}: {count} of the {refused.total()} straight runs between dark and bright{told}"

@@ -32,7 +32,7 @@ NOISELESS = 1e-9  # of the step
 CLOSE = 1e-6  # relative change of cost and parameters at which a fit is at its end: far below its noise
 
 REMEDIES = {
-    "no straight edge between a dark and a bright area is in the picture": "Shoot dark squares on white, or a chart of "
+    "there is no straight edge between a dark and a bright area": "Shoot dark squares on white, or a chart of "
     "slanted edges, sides of 40 px or more",
     "the edges are clipped": "Expose shorter",
     "the edges are too short or too near to the picture's border": "Stand so that sides of 40 px or more lie in it",
@@ -311,7 +311,7 @@ def _edge(strip: _Strip, fitted: _Fitted, length_px: float) -> Edge:
         angle_rad=float(np.angle(np.exp(1j * (strip.angle_rad + turn + bright)))),
         bend_per_px=bend if step > 0 else -bend,
         length_px=length_px,
-        contrast=abs(step) / abs(2 * low + step),
+        contrast=abs(step) / (abs(low) + abs(low + step)),
         blur_px=float(np.exp(log_blur)),
         sigma_px=sigma_px,
         sigma_rad=sigma_rad,

@@ -84,24 +84,34 @@ def ridges(gradient: Gradient) -> npt.NDArray[np.uint8]:
 
 
 def straight_runs(gradient: Gradient, least_px: float) -> Runs:
-    """Find the straight runs of a gradient that are not shorter than some length, px."""
+    """Find the straight runs of a gradient that are not shorter than some length, px.
+
+    Parameters
+    ----------
+    gradient : Gradient
+    least_px : float
+
+    Returns
+    -------
+    Runs
+        Blur and corners shorten them by a pixel or so at each end.
+    """
     length = cv2.magnitude(gradient.dx, gradient.dy)
     at = np.flatnonzero(length > gradient.least)
     g = np.stack([gradient.dx.ravel()[at], gradient.dy.ravel()[at]], axis=1).astype(np.float64)
     sector = np.arctan2(g[:, 1], g[:, 0]) * (SECTORS / (2 * np.pi))
-    region = np.concatenate([_regions(sector + turned, at, length.shape, int(least_px)) for turned in (0.0, 0.5)])
-    region[len(at) :] += (region[: len(at)].max(initial=-1) + 1) * (region[len(at) :] >= 0)
+    region = np.stack([_regions(sector + turned, at, length.shape, int(least_px)) for turned in (0.0, 0.5)])
+    region[1, region[1] >= 0] += region[0].max(initial=-1) + 1
     y, x = np.divmod(at, length.shape[1])
-    member = np.flatnonzero(region >= 0)
-    pixel, label = member % max(len(at), 1), region[member]
+    which, pixel = np.nonzero(region >= 0)
+    label = region[which, pixel]
     runs, long_px = _lines(label, np.stack([x, y], axis=1)[pixel].astype(np.float64), g[pixel])
     # of the two regions that a pixel is of, it speaks for the longer; a region that few speak for is a part of another
     of_pixel = np.zeros((2, len(at)))
-    of_pixel[member // max(len(at), 1), pixel] = long_px[label]
-    first = of_pixel[0] >= of_pixel[1]
-    speaks = np.stack([first, ~first])
-    for_it = np.bincount(label, speaks[member // max(len(at), 1), pixel], minlength=len(long_px))
-    kept = (for_it > 0.5 * np.bincount(label, minlength=len(long_px))) & (long_px >= least_px)
+    of_pixel[which, pixel] = long_px[label]
+    for_first = of_pixel[0] >= of_pixel[1]
+    speak = np.bincount(label, np.where(which == 0, for_first[pixel], ~for_first[pixel]), minlength=len(long_px))
+    kept = (speak > 0.5 * np.bincount(label, minlength=len(long_px))) & (long_px >= least_px)
     return Runs(runs.first_px[kept], runs.second_px[kept], runs.bend_per_px[kept])
 
 
