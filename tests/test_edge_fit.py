@@ -9,7 +9,7 @@ import numpy.typing as npt
 import pytest
 from scipy.special import ndtr
 
-from calib.edge import Edge, measure_edge
+from calib.edge import FOR_SFR, Edge, measure_edge
 from calib.edge.fit import CLIPPED, PALE, POOR, SHORT
 
 SIZE_PX = (150, 170)
@@ -82,3 +82,52 @@ def test_what_is_of_no_use_is_refused_in_words() -> None:
     assert measured(np.where(x > 90, DARK, light), angle) == POOR, "another edge in the window"
     noisy = light + np.random.default_rng(0).normal(0, 0.1, SIZE_PX)
     assert measured(noisy, angle) == POOR
+
+
+def test_an_edge_that_leaves_the_picture_ends_there() -> None:
+    edge = measured(line(0.1), 0.1, half_px=90.0)
+    assert isinstance(edge, Edge)
+    assert edge.length_px == pytest.approx(SIZE_PX[0] / np.cos(0.1), abs=0.1)
+    ends = edge.at(np.array([-0.5, 0.5]) * edge.length_px)
+    np.testing.assert_allclose(np.sort(ends[:, 1]), [-0.5, SIZE_PX[0] - 0.5], atol=0.1)
+
+
+def test_what_a_psf_refuses_an_sfr_takes_and_tells() -> None:
+    light, angle = line(0.1), 0.1
+    everywhere = np.ones(SIZE_PX, dtype=bool)
+    along = np.array([-np.sin(angle), np.cos(angle)])
+    ends = [np.array([86.0, 75.0]) + s * along for s in (-40.0, 40.0)]
+    high = light > BRIGHT - 1e-3
+    edge = measure_edge(light, everywhere, high, *ends, limits=FOR_SFR)
+    assert isinstance(edge, Edge)
+    assert edge.clipped == pytest.approx(0.35, abs=0.1)
+    noisy = light + np.random.default_rng(0).normal(0, 0.15 * (BRIGHT - DARK), SIZE_PX)
+    edge = measure_edge(noisy, everywhere, ~everywhere, *ends, limits=FOR_SFR)
+    assert isinstance(edge, Edge)
+    assert edge.scatter == pytest.approx(0.15, abs=0.015)
+    assert edge.frame(np.array([85.2, 75.4]))[0] == pytest.approx(0, abs=4 * edge.sigma_px)
+    pale = measure_edge(0.9 + 0.16 * light, everywhere, ~everywhere, *ends, limits=FOR_SFR)
+    assert isinstance(pale, Edge)
+    assert pale.contrast == pytest.approx(0.16 * 0.56 / (1.8 + 0.16 * 0.68), abs=1e-3)
+    x, _ = grid()
+    other = np.where(x > 90, DARK, light)
+    assert measure_edge(other, everywhere, ~everywhere, *ends, limits=FOR_SFR) == POOR, "no edge for anyone"
+
+
+def test_a_blurred_noisy_edge_lies_where_it_is() -> None:
+    """The light's slope across an edge and its place are told apart by what light is known to be."""
+    x, y = grid()
+    across, down = np.cos(0.15), np.sin(0.15)
+    d = across * (x - 85.2) + down * (y - 75.4)
+    everywhere = np.ones(SIZE_PX, dtype=bool)
+    ends = [np.array([85.2, 75.4]) + s * np.array([-down, across]) for s in (-25.0, 25.0)]
+    errors, claims = [], []
+    for seed in range(12):
+        light = DARK + (BRIGHT - DARK) * (ndtr(d / 3.75) + np.random.default_rng(seed).normal(0, 0.05, SIZE_PX))
+        edge = measure_edge(light, everywhere, ~everywhere, *ends, limits=FOR_SFR)
+        assert isinstance(edge, Edge)
+        assert edge.blur_px == pytest.approx(3.75, rel=0.15)
+        errors.append(edge.frame(np.array([85.2, 75.4]))[0])
+        claims.append(edge.sigma_px)
+    assert np.sqrt(np.mean(np.square(errors))) < 0.12
+    assert 0.5 < np.sqrt(np.mean(np.square(np.divide(errors, claims)))) < 1.5

@@ -20,8 +20,8 @@ from psfbank.sensor import cfa_sites
 FAR_PX = 60.0  # as far as it is told how clear an edge is
 OWN_PX = 3.0  # ridges nearer to the edge than this are its own
 LEAST_RUN = 0.7  # of the shortest edge: corners shorten the run of its gradient
-LONG = 4.0  # times the shortest edge: what is as long may meet something that spoils it on its way
-SHARE_OF_MOST = 0.3  # of the steepest gradient of a region: what is steeper is something
+LONG, CLEAR_OF_PART_PX = 4.0, 16.0  # times the shortest edge: what is as long is tried in parts; spokes are none
+MOST_NOISE = 0.06  # of the steepest gradient of a region, that has an edge in it
 
 
 def find_edges(capture: Capture, camera: Camera, limits: Limits = FOR_PSF) -> tuple[Edge, ...]:
@@ -53,14 +53,12 @@ def find_edges(capture: Capture, camera: Camera, limits: Limits = FOR_PSF) -> tu
         values, use = pixels, np.asarray(cfa_sites(camera.cfa, pixels.shape) == channel)
     clipped = np.asarray(capture.saturated)
     _require_numbers(values, use, capture.name)
-    gradient = gradient_of(values, use)
-    marked = ridges(gradient)
     edges, refused = [], Counter[str]()
-    for found in _measured(values, use, clipped, gradient, limits):
+    for found in _measured(values, use, clipped, gradient_of(values, use), limits):
         if isinstance(found, str):
             refused[found] += 1
         else:
-            edges.append(_cleared(found, marked))
+            edges.append(found)
     if not edges:
         raise _nothing(refused, limits, capture.name)
     return tuple(edges)
@@ -111,15 +109,10 @@ def edge_in_region(
     region = np.s_[y : y + high, x : x + wide]
     seen, use, clipped = np.asarray(values[region], np.float64), use[region], clipped[region]
     _require_numbers(seen, use, where)
-    gradient = gradient_of(seen, use)
-    # something is in the region: its edge may leave no quiet place from which the noise could be told
-    most = float(np.hypot(gradient.dx, gradient.dy).max())
-    gradient = replace(gradient, least=np.minimum(gradient.least, np.float32(SHARE_OF_MOST * most)))
     refused = Counter[str]()
-    for found in _measured(seen, use, clipped, gradient, limits):
+    for found in _measured(seen, use, clipped, gradient_of(seen, use, MOST_NOISE), limits):
         if isinstance(found, Edge):
-            cleared = _cleared(found, ridges(gradient))
-            return replace(cleared, xy_px=cleared.xy_px + np.array([x, y]))
+            return replace(found, xy_px=found.xy_px + np.array([x, y]))
         refused[found] += 1
     raise _nothing(refused, limits, where)
 
@@ -127,17 +120,25 @@ def edge_in_region(
 def _measured(
     values: FloatArray, use: BoolArray, clipped: BoolArray, gradient: Gradient, limits: Limits
 ) -> Iterator[Edge | str]:
-    """Measure every straight run of a gradient, the longest first; halves of long ones that are no edge as a whole."""
-    runs = straight_runs(gradient, LEAST_RUN * limits.length_px)
+    """Measure every straight run of a gradient, the longest first.
+
+    A long one that is no edge as a whole may meet something on its way: its halves are tried, and taken where nothing
+    else is near.
+    """
+    runs, marked = straight_runs(gradient, LEAST_RUN * limits.length_px), ridges(gradient)
     longest_first = np.argsort(-np.hypot(*(runs.second_px - runs.first_px).T), kind="stable")
-    sought = [(runs.first_px[k], runs.second_px[k], float(runs.bend_per_px[k])) for k in longest_first[::-1]]
+    sought = [(runs.first_px[k], runs.second_px[k], float(runs.bend_per_px[k]), 0.0) for k in longest_first[::-1]]
     while sought:
-        first, second, bend = sought.pop()
+        first, second, bend, clear = sought.pop()
         found = measure_edge(values, use, clipped, first, second, bend, limits)
+        if isinstance(found, Edge):
+            found = _cleared(found, marked)
+            if np.median(found.clear_px) < clear:
+                found = POOR
         yield found
         if found == POOR and np.hypot(*(second - first)) > LONG * limits.length_px:
             half_way = (first + second) / 2
-            sought += [(half_way, second, bend), (first, half_way, bend)]
+            sought += [(half_way, second, bend, CLEAR_OF_PART_PX), (first, half_way, bend, CLEAR_OF_PART_PX)]
 
 
 def _require_numbers(values: FloatArray, use: BoolArray, where: str) -> None:

@@ -60,7 +60,7 @@ class Limits:
 
 
 FOR_PSF = Limits(24.0, (0.2, 3.5), 0.2, 0.1, 0.1, 1 / 200, 0.0)  # edges that are drawn sharp, to be a PSF's evidence
-FOR_SFR = Limits(15.0, (0.0, 7.0), 0.04, 0.2, 0.1, 1 / 100, 0.6)  # what is left to doubt is told in the edge's fields
+FOR_SFR = Limits(15.0, (0.0, 7.0), 0.04, 0.2, 0.08, 1 / 100, 0.6)  # what is left to doubt is told in the edge's fields
 
 
 @dataclass(frozen=True, eq=False)

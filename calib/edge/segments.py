@@ -47,7 +47,7 @@ class Runs:
     bend_per_px: FloatArray
 
 
-def gradient_of(values: FloatArray, use: BoolArray) -> Gradient:
+def gradient_of(values: FloatArray, use: BoolArray, most_noise: float = np.inf) -> Gradient:
     """Take the gradient of a picture that is known on some of its sites.
 
     Parameters
@@ -55,6 +55,8 @@ def gradient_of(values: FloatArray, use: BoolArray) -> Gradient:
     values : (H, W) float
     use : (H, W) bool
         Sites that count: those of one colour. The rest are filled by a normalised Gaussian.
+    most_noise : float
+        As much of the steepest gradient at most is taken for noise: a small region may have no quiet place to tell it.
 
     Returns
     -------
@@ -67,6 +69,7 @@ def gradient_of(values: FloatArray, use: BoolArray) -> Gradient:
     dy = np.asarray(cv2.Sobel(smooth, cv2.CV_32F, 0, 1, ksize=1, scale=0.5), np.float32)
     noise = float(np.quantile(np.hypot(dx[::3, ::3], dy[::3, ::3]), QUIET)) / RAYLEIGH
     around = cv2.blur(np.abs(smooth), (AROUND_PX, AROUND_PX))
+    noise = min(noise, most_noise * float(np.hypot(dx, dy).max())) if np.isfinite(most_noise) else noise
     least = np.maximum(np.float32(OVER_NOISE * noise), np.float32(LEAST_SLOPE_PER_PX) * around)
     return Gradient(dx, dy, np.asarray(np.maximum(least, np.finfo(np.float32).tiny), np.float32))
 
