@@ -21,6 +21,7 @@ from psfbank.model import Setting
 MAX_PIXELS = 400_000_000  # that a file may declare: no sensor has more, a decompression bomb does
 _UNKNOWN_SETTING = Setting()
 _EXIF_IFD = 34665
+_TO_RGB = {3: cv2.COLOR_BGR2RGB, 4: cv2.COLOR_BGRA2RGBA}  # by the channels of what OpenCV decodes
 _SETTING_TAGS = {"exposure_s": 33434, "f_number": 33437, "iso": 34855, "focal_mm": 37386}  # EXIF 2.3, table 7
 _SETTING_NAMES = {  # under which tifffile gives them
     "exposure_s": ("ExposureTime",),
@@ -65,7 +66,7 @@ def decode_raster(blob: bytes, where: str) -> Picture:
     dn = cv2.imdecode(np.frombuffer(blob, np.uint8), cv2.IMREAD_UNCHANGED)
     if dn is None:
         raise ValueError("its pixels cannot be decoded")
-    return _picture(dn if dn.ndim == 2 else dn[..., ::-1], blob, {})
+    return _picture(dn if dn.ndim == 2 else cv2.cvtColor(dn, _TO_RGB[dn.shape[2]]), blob, {})
 
 
 def decode_tiff(blob: bytes, where: str) -> Picture:
@@ -107,6 +108,10 @@ def require_sane_size(height: int, width: int, where: str) -> None:
 
 
 def _picture(dn: npt.NDArray[Any], blob: bytes, numbers: dict[str, float]) -> Picture:
+    if dn.ndim == 3 and dn.shape[2] in (2, 4):
+        if np.ptp(dn[..., -1]):
+            raise ValueError("parts of it are transparent")
+        dn = dn[..., 0] if dn.shape[2] == 2 else dn[..., :3]
     if dn.ndim not in (2, 3) or (dn.ndim == 3 and dn.shape[2] != 3):
         raise ValueError(f"an array of shape {dn.shape} is neither (H, W) nor (H, W, 3)")
     known = {key: value for key, value in numbers.items() if value > 0}

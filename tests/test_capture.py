@@ -229,7 +229,13 @@ def test_channels_that_do_not_fit_the_camera(tmp_path: Path) -> None:
     assert "one channel" in refusal(write(tmp_path / "b.png", mosaic()), COLOUR)
     transparent = tmp_path / "c.png"
     cv2.imwrite(str(transparent), np.dstack([colours(), mosaic()]))
-    assert "(48, 64, 4)" in refusal(transparent, COLOUR)
+    assert "transparent" in refusal(transparent, COLOUR)
+
+
+def test_an_opaque_alpha_channel_is_left_out(tmp_path: Path) -> None:
+    opaque = np.full((HEIGHT, WIDTH), np.iinfo(np.uint16).max, np.uint16)
+    cv2.imwrite(str(tmp_path / "a.png"), np.dstack([colours()[..., ::-1], opaque]))
+    assert np.array_equal(read_picture(tmp_path / "a.png").dn, colours())
 
 
 def test_constant_black_and_saturated(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from typer.core import TyperGroup
 from calib.commands import _console
 from calib.commands.calibrate import calibrate
 from calib.commands.info import info
+from calib.commands.sfr import sfr
 from calib.commands.simulate import simulate
 from calib.commands.synth import synth
 from calib.commands.verify import verify
@@ -74,7 +75,7 @@ def _psfbank(
     _console.set_up_logging(verbose)
 
 
-for _command in (calibrate, synth, info, verify, simulate):
+for _command in (sfr, calibrate, synth, info, verify, simulate):
     app.command()(_command)
 
 
