@@ -89,7 +89,7 @@ def test_a_square_shows_four_edges_where_they_are(turn_deg: float, cfa: str) -> 
     for edge in edges:
         assert edge.contrast == pytest.approx((BRIGHT - DARK) / (BRIGHT + DARK), abs=0.01)
         assert edge.blur_px == pytest.approx(BLUR_PX, abs=0.05)
-        assert edge.length_px == pytest.approx(SIDE_PX, abs=6)
+        assert edge.length_px == pytest.approx(SIDE_PX, abs=2)
         assert abs(edge.bend_per_px) < 5e-4
 
 
@@ -227,7 +227,7 @@ def test_every_side_of_a_grid_of_squares_is_found_once(mtf50_cpp: float, cfa: st
     assert np.abs(offset).max() < 0.06 + 0.07 * blur
     assert np.sqrt(np.mean(turn**2)) < 0.002 + 0.004 * blur
     for edge in edges:
-        assert edge.length_px == pytest.approx(34 * np.sqrt(2), abs=4 + 3 * blur)
+        assert edge.length_px == pytest.approx(34 * np.sqrt(2), abs=1.5 + 0.8 * blur)
 
 
 def test_sides_of_any_polygon_count() -> None:

@@ -23,6 +23,7 @@ RAYLEIGH = float(np.sqrt(-2 * np.log(1 - QUIET)))  # that quantile of a gradient
 LEAST_SLOPE_PER_PX = 0.003  # of the light around: smooth shading is less, an edge of contrast 0.05 is more
 AROUND_PX = 31
 STRONG = 0.5  # of a region's own gradient: where its line still runs
+CORNER_PX = 0.8 * SMOOTH_PX  # by which the smoothing of a corner, or of a crossing, shortens a region
 BENT_PX, WORST_SEED_BEND_PER_PX = 60.0, 0.01  # shorter lines are sought straight
 
 
@@ -97,7 +98,7 @@ def straight_runs(gradient: Gradient, least_px: float) -> Runs:
     Returns
     -------
     Runs
-        Blur and corners shorten them by a pixel or so at each end.
+        From corner to corner; one that leaves the picture ends about a pixel beyond its border.
     """
     length = cv2.magnitude(gradient.dx, gradient.dy)
     at = np.flatnonzero(length > gradient.least)
@@ -158,6 +159,7 @@ def _lines(label: IntArray, xy_px: FloatArray, g: FloatArray) -> tuple[Runs, Flo
     low, high = np.zeros(count), np.zeros(count)
     np.minimum.at(low, label[runs_on], t[runs_on])
     np.maximum.at(high, label[runs_on], t[runs_on])
+    low, high = low - CORNER_PX, high + CORNER_PX
     # d = c0 + c1 t + c2 t^2 where long, c1 t where short: the weighted middle lies on it
     long = high - low > BENT_PX
     c = np.zeros((count, 3))
