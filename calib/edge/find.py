@@ -18,7 +18,7 @@ from psfbank.model import Camera, Capture
 from psfbank.sensor import cfa_sites
 
 FAR_PX = 60.0  # as far as it is told how clear an edge is
-OWN_PX = 3.0  # ridges nearer to the edge than this are its own
+OWN_PX, OWN_BLURS = 3.0, 1.5  # ridges nearer to the edge than the larger of both are its own
 LEAST_RUN = 0.7  # of the shortest edge: corners shorten the run of its gradient
 LONG, CLEAR_OF_PART_PX = 4.0, 16.0  # times the shortest edge: what is as long is tried in parts; spokes are none
 MOST_NOISE = 0.06  # of the steepest gradient of a region, that has an edge in it
@@ -169,7 +169,7 @@ def _cleared(edge: Edge, marked: npt.NDArray[np.uint8]) -> Edge:
     high = np.ceil(places.max(axis=0) + FAR_PX).astype(int) + 1
     near = marked[low[1] : high[1], low[0] : high[0]]
     y, x = np.nonzero(near)
-    own = np.abs(edge.frame(np.stack([x, y], axis=-1) + low)[0]) <= OWN_PX
+    own = np.abs(edge.frame(np.stack([x, y], axis=-1) + low)[0]) <= max(OWN_PX, OWN_BLURS * edge.blur_px)
     nothing = np.ones((near.shape[0], near.shape[1]), np.uint8)
     nothing[y[~own], x[~own]] = 0
     apart = cv2.distanceTransform(nothing, cv2.DIST_C, 3)
