@@ -21,6 +21,9 @@ class Flag(IntFlag):
     PARTIAL = 512  # only a part of the target was seen
     UNUSABLE = 1024  # the capture could not be used at all
     UNSHARP = 2048  # motion or defocus beyond what the target allows
+    CRITICAL_ANGLE = 4096  # an edge whose phases the rows and columns sample again and again
+    SHORT = 8192  # too few samples along an edge
+    CURVED = 16384  # an edge that changes its direction
 
     def words(self) -> str:
         """Names of the flags that are set, joined by commas; "good" when none is."""

@@ -32,6 +32,7 @@ from psfbank.errors import MissingPartError
 from psfbank.optics import Imaging as Imaging
 from psfbank.optics import ZernikeField as ZernikeField
 from psfbank.render import FieldRenderer, require_affordable
+from psfbank.seen import EdgeResponses as EdgeResponses
 from psfbank.seen import PsfEvidence as PsfEvidence
 
 UNIT_SUM_TOLERANCE = 1e-5  # of a float32 kernel
@@ -323,6 +324,7 @@ class Calibration:
     noise: NoiseModel | None = None
     provenance: Mapping[str, Any] = field(default_factory=dict)
     evidence: PsfEvidence | None = None
+    edges: EdgeResponses | None = None
 
     __reduce__ = by_constructor
 

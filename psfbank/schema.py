@@ -1,4 +1,4 @@
-"""The bank file, schema psfbank 1.1, as one table; and the way between domain types and that table's rows.
+"""The bank file, schema psfbank 1.2, as one table; and the way between domain types and that table's rows.
 
 The table drives the writer, the guard, the reader, the manifest and docs/file_format.md. Nothing here knows HDF5: a
 bank is flattened to named arrays and attributes (`Content`), and built again from them.
@@ -21,6 +21,7 @@ from psfbank.model import (
     Calibration,
     Camera,
     DistortionMap,
+    EdgeResponses,
     Illumination,
     Imaging,
     NoiseModel,
@@ -31,7 +32,7 @@ from psfbank.model import (
 )
 
 SCHEMA = "psfbank"
-VERSION = "1.1"
+VERSION = "1.2"
 MAX_SETTINGS = 1000
 
 Scalar = str | int | float
@@ -97,6 +98,7 @@ PARTS = (
     Part("illumination", "illumination", Illumination, on_grid=True),
     Part("noise", "noise", NoiseModel, on_grid=False),
     Part("evidence", "evidence", PsfEvidence, on_grid=True),
+    Part("evidence/edges", "edges", EdgeResponses, on_grid=False),
 )
 
 TABLE = (
@@ -165,6 +167,16 @@ TABLE = (
     Row("evidence/asymmetry", "<f4", "C,Ty,Tx", "1", "rise of chi2 per image if symmetric; since 1.1", "asymmetry"),
     Row("evidence/residual", "<f4", "C,Ty,Tx,P,P", "1", "data - model as share of its peak; since 1.1", "residual"),
     Row("evidence@channels", "text", "", "", "channels along C", "channels"),
+    Row("evidence/edges/xy", "<f8", "N,2", "px", "middle of each slanted edge; since 1.2", "xy_px"),
+    Row("evidence/edges/angle", "<f8", "N", "rad", "of its normal, to the bright side; since 1.2", "angle_rad"),
+    Row("evidence/edges/channel", "<i4", "N", "1", "number of its channel; since 1.2", "channel"),
+    Row("evidence/edges/freq", "<f8", "F", "cycles/px", "frequencies along the normal; since 1.2", "freq_cpp"),
+    Row("evidence/edges/mtf", "<f4", "N,F", "1", "MTF of lens and pixel; since 1.2", "mtf"),
+    Row("evidence/edges/mtf_std", "<f4", "N,F", "1", "standard deviation of it, or NaN; since 1.2", "mtf_std"),
+    Row("evidence/edges/mtf50", "<f8", "N", "cycles/px", "where it falls to 1/2, or NaN; since 1.2", "mtf50_cpp"),
+    Row("evidence/edges/mtf50_std", "<f8", "N", "cycles/px", "deviation of that; since 1.2", "mtf50_std_cpp"),
+    Row("evidence/edges/flags", "<u2", "N", "1", "bits of psfbank.flags.Flag; since 1.2", "flags"),
+    Row("evidence/edges@channels", "text", "", "", "channels that numbers stand for", "channels"),
     Row("provenance", "|u1", "P", "1", "UTF-8 JSON: how this was measured; no host or user names"),
 )
 

@@ -18,6 +18,7 @@ from psfbank.model import (
     Calibration,
     Camera,
     DistortionMap,
+    EdgeResponses,
     Illumination,
     Imaging,
     NoiseModel,
@@ -74,6 +75,22 @@ def evidence() -> PsfEvidence:
     return PsfEvidence(X_PX, Y_PX, chi2, chi2 + 0.1, np.arange(60).reshape(tiles) % 4, 3 * chi2, residual)
 
 
+def edges() -> EdgeResponses:
+    """Edges across four directions in all channels, two in blue; one measured without noise, one never at a half."""
+    freq = np.linspace(0.0, 1.0, 65)
+    channel = np.array([0, 1, 2, 2, 0, 1])
+    mtf = np.exp(-((freq / (0.3 + 0.02 * np.arange(6.0)[:, None])) ** 2))
+    std = 0.01 * freq * np.ones((6, 1))
+    std[3] = np.nan
+    mtf50 = (0.3 + 0.02 * np.arange(6.0)) * np.sqrt(np.log(2))
+    mtf50[5] = np.nan
+    xy = np.column_stack([10.0 + 20.0 * np.arange(6), 12.0 + 14.0 * np.arange(6)])
+    angle = np.radians([5.0, 95.0, -85.0, 170.0, 40.0, 20.0])
+    return EdgeResponses(
+        xy, angle, channel, freq, mtf, std, mtf50, [0.002] * 3 + [np.nan] * 3, [0, 8192, 0, 4096, 0, 2]
+    )
+
+
 def wavefront() -> ZernikeField:
     nm = np.array([(2, 0), (3, 1), (3, -1), (4, 0)])
     off_x, off_y = np.meshgrid((X_PX - CENTRE_PX[0]) / 64, (Y_PX - CENTRE_PX[1]) / 64)
@@ -127,6 +144,7 @@ def small_bank() -> PsfBank:
         illumination=illumination(),
         noise=noise(),
         evidence=evidence(),
+        edges=edges(),
         provenance={"command": "synthetic", "seed": 0, "inputs": [{"name": "a.tif", "sha256": "0" * 64}]},
     )
     return PsfBank(camera, (calibration,))

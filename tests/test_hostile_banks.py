@@ -32,6 +32,7 @@ PSF = f"{SETTING}/psf"
 KERNELS = f"{PSF}/kernels"
 IMAGING = f"{SETTING}/zernike/imaging"
 EVIDENCE = f"{SETTING}/evidence"
+EDGES = f"{EVIDENCE}/edges"
 SOUND = {"compression": "gzip", "shuffle": True, "fletcher32": True}
 
 
@@ -586,6 +587,36 @@ def no_asymmetry(file: Any) -> None:
     del file[f"{EVIDENCE}/asymmetry"]
 
 
+def mtf_nan(file: Any) -> None:
+    file[f"{EDGES}/mtf"][1, 3] = np.nan
+
+
+def mtf_beyond_belief(file: Any) -> None:
+    file[f"{EDGES}/mtf"][1, 3] = 1e30
+
+
+def frequencies_fall(file: Any) -> None:
+    file[f"{EDGES}/freq"][3] = 0.0
+
+
+def edge_of_no_channel(file: Any) -> None:
+    file[f"{EDGES}/channel"][2] = 2**30
+
+
+def edges_too_few(file: Any) -> None:
+    values = file[f"{EDGES}/angle"][1:]
+    replace_dataset(file, f"{EDGES}/angle", data=values, chunks=values.shape, **SOUND)
+
+
+def edges_of_wide_numbers(file: Any) -> None:
+    values = file[f"{EDGES}/mtf"][()].astype(np.float64)
+    replace_dataset(file, f"{EDGES}/mtf", data=values, chunks=values.shape, **SOUND)
+
+
+def no_edge_flags(file: Any) -> None:
+    del file[f"{EDGES}/flags"]
+
+
 def term_of_endless_degree(file: Any) -> None:
     file[f"{SETTING}/zernike/nm"][0] = (2**30, 0)
 
@@ -625,6 +656,13 @@ FORGED = [
     (chi2_negative, CorruptBankError, "must not be negative"),
     (reserve_of_other_tiles, CorruptBankError, "shape"),
     (no_asymmetry, CorruptBankError, "missing"),
+    (mtf_nan, CorruptBankError, "not finite"),
+    (mtf_beyond_belief, CorruptBankError, "must not exceed"),
+    (frequencies_fall, CorruptBankError, "increase strictly"),
+    (edge_of_no_channel, CorruptBankError, "below 3"),
+    (edges_too_few, CorruptBankError, "shape"),
+    (edges_of_wide_numbers, CorruptBankError, "the type <f8"),
+    (no_edge_flags, CorruptBankError, "missing"),
 ]
 
 
@@ -656,18 +694,18 @@ def test_what_a_later_minor_version_adds_is_ignored(bank_file: Path) -> None:
     def extend(file: Any) -> None:
         file.attrs.create("schema_version", b"1.7", dtype=h5py.string_dtype("utf-8", 3))
         file[PSF].attrs.create("fitted_by", b"x", dtype=h5py.string_dtype("utf-8", 1))
-        file.create_dataset(f"{SETTING}/evidence/edges/mtf", data=np.arange(6.0), chunks=(6,))
+        file.create_dataset(f"{EVIDENCE}/speckle/mtf", data=np.arange(6.0), chunks=(6,))
         names = json.loads(file["manifest"][()].tobytes())
-        write_manifest(file, [*names, f"{SETTING}/evidence/edges/mtf"])
+        write_manifest(file, [*names, f"{EVIDENCE}/speckle/mtf"])
 
     edit(bank_file, extend)
     assert fingerprint(bank_file) == before
-    assert any(d.path.endswith("edges/mtf") for d in store.verify(bank_file).datasets)
+    assert any(d.path.endswith("speckle/mtf") for d in store.verify(bank_file).datasets)
 
 
 def test_a_file_of_the_first_version_has_neither_imaging_nor_evidence(small_bank: PsfBank, tmp_path: Path) -> None:
     path = tmp_path / "old.h5"
-    PsfBank(small_bank.camera, (replace(small_bank.at(), evidence=None),)).save(path)
+    PsfBank(small_bank.camera, (replace(small_bank.at(), evidence=None, edges=None),)).save(path)
     before = fingerprint(path)
 
     def age(file: Any) -> None:
@@ -681,6 +719,7 @@ def test_a_file_of_the_first_version_has_neither_imaging_nor_evidence(small_bank
     assert cal.wavefront is not None
     assert cal.wavefront.imaging is None
     assert cal.evidence is None
+    assert cal.edges is None
     np.testing.assert_array_equal(cal.psf(51.0, 40.0), small_bank.at().psf(51.0, 40.0))
     PsfBank.open(path).save(path)
     assert fingerprint(path) == before

@@ -1,4 +1,4 @@
-"""What evidence of a PSF field refuses, and that it survives in a bank."""
+"""What evidence of a PSF field and responses of edges refuse, and that they survive in a bank."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from psfbank.bank import PsfBank
-from psfbank.model import PsfEvidence
+from psfbank.model import EdgeResponses, PsfEvidence
 
 
 @pytest.fixture
@@ -82,3 +82,77 @@ def test_a_bank_without_it_loads(small_bank: PsfBank, tmp_path: Path) -> None:
     loaded = PsfBank.open(tmp_path / "bank.h5").at()
     assert loaded.evidence is None
     assert loaded.psf_grid is not None
+
+
+# -- responses of edges ----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def edges(small_bank: PsfBank) -> EdgeResponses:
+    found = small_bank.at().edges
+    assert found is not None
+    return found
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("xy_px", np.nan, "not finite"),
+        ("angle_rad", np.inf, "not finite"),
+        ("channel", -1, "negative"),
+        ("channel", 3, "below 3"),
+        ("freq_cpp", -0.1, "negative"),
+        ("freq_cpp", 0.5, "increase"),
+        ("freq_cpp", np.nan, "increase"),
+        ("mtf", np.nan, "not finite"),
+        ("mtf", -0.1, "negative"),
+        ("mtf", 11.0, "exceed 10"),
+        ("mtf_std", -0.1, "negative"),
+        ("mtf_std", np.inf, "finite"),
+        ("mtf50_cpp", -0.1, "negative"),
+        ("mtf50_cpp", np.inf, "finite"),
+        ("mtf50_std_cpp", -0.1, "negative"),
+    ],
+)
+def test_one_wrong_value_of_an_edge_is_refused(edges: EdgeResponses, field: str, value: float, message: str) -> None:
+    array = np.array(getattr(edges, field))
+    array.flat[0] = value
+    with pytest.raises(ValueError, match=message):
+        replace(edges, **{field: array})
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"xy_px": np.zeros((6, 3))}, "shape"),
+        ({"xy_px": np.zeros((5, 2))}, "shape"),
+        ({"angle_rad": np.zeros(5)}, "shape"),
+        ({"mtf": np.ones((6, 64))}, "shape"),
+        ({"mtf_std": np.ones((5, 65))}, "shape"),
+        ({"flags": np.zeros(7)}, "shape"),
+        ({"channels": ("R", "G")}, "below 2"),
+    ],
+)
+def test_impossible_responses_are_refused(edges: EdgeResponses, change: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        replace(edges, **change)
+
+
+def test_responses_survive_copying_and_a_file(small_bank: PsfBank, edges: EdgeResponses, tmp_path: Path) -> None:
+    small_bank.save(tmp_path / "bank.h5")
+    loaded = PsfBank.open(tmp_path / "bank.h5").at().edges
+    for again in (copy.deepcopy(edges), loaded):
+        assert isinstance(again, EdgeResponses)
+        assert len(again) == 6
+        for field in fields(EdgeResponses):
+            np.testing.assert_array_equal(getattr(again, field.name), getattr(edges, field.name))
+        with pytest.raises(ValueError, match="read-only"):
+            again.mtf[0] = 0
+
+
+def test_a_bank_with_responses_alone_or_without_them_loads(small_bank: PsfBank, tmp_path: Path) -> None:
+    for kept, dropped in (("edges", "evidence"), ("evidence", "edges")):
+        PsfBank(small_bank.camera, (replace(small_bank.at(), **{dropped: None}),)).save(tmp_path / "bank.h5")
+        loaded = PsfBank.open(tmp_path / "bank.h5").at()
+        assert getattr(loaded, dropped) is None
+        assert getattr(loaded, kept) is not None
