@@ -22,7 +22,7 @@ REACH_PX, REACH_BLURS = (8.0, 12.0), 3.0  # of the data, on either side of the e
 LEAST_ON_A_SIDE, LEAST_SAMPLES = 0.05, 8  # of the samples, beyond half of the reach: they tell the level
 OPEN_PX = 1.0  # an end nearer to the border than this is where the edge leaves the picture: no corner
 BORDER_OF_SIDE, BORDER_PX = 0.1, 3.0  # left out there: a corner may hide just beyond
-SEED_PX, SEED_RAD = 4.0, 0.12  # how far a fit may lie from where the side was found
+SEED_PX, SEED_RAD = 4.0, 0.2  # how far a fit may lie from where the side was found
 LENS_BEND = 0.15  # curvature of a line's image, times the picture's longer side, that lenses are expected to make
 LIGHT_PER_PX = 2e-3  # relative slope of light that is expected over an edge's window
 LOG_BLUR = 1.5  # of the blur in px: about 1, a few times more or less
@@ -119,6 +119,19 @@ class _Strip:
 
 
 @dataclass(frozen=True)
+class _Samples:
+    """Samples (N,) of a strip, where they lie across and along its straight line, both levels and the noise."""
+
+    seen: FloatArray
+    d_px: FloatArray
+    t_px: FloatArray
+    low: float
+    high: float
+    noise: float
+    clipped: float
+
+
+@dataclass(frozen=True)
 class _Fitted:
     """Parameters of `_model` (8,), their covariance (8, 8), the scatter, and the share of clipped samples."""
 
@@ -163,16 +176,16 @@ def measure_edge(
     length = float(np.hypot(*side))
     turn = float(np.arctan2(-side[0], side[1]))
     strip = _Strip(seed, turn, bend_per_px, *_without_corners(length, closed, 0.0), REACH_PX[0])
-    fitted = _fit(values, use, clipped, strip, limits)
+    fitted = _measured_in(strip, values, use, clipped, limits, None)
     if isinstance(fitted, str):
         return fitted
-    strip, start = _followed(strip, fitted.x, length, closed)  # the window follows the line, and grows with the blur
-    if np.hypot(*(strip.xy_px - seed)) > SEED_PX or abs(np.sin(strip.angle_rad - turn)) > SEED_RAD:
-        return POOR
-    fitted = _fit(values, use, clipped, strip, limits, start)
+    strip, start = _followed(strip, fitted.x, length, closed)  # the window follows the line, and grows with its blur
+    fitted = _measured_in(strip, values, use, clipped, limits, start)
     if isinstance(fitted, str):
         return fitted
     edge = _edge(strip, fitted, length)
+    if np.hypot(*(edge.xy_px - seed)) > SEED_PX or abs(np.sin(edge.angle_rad - turn)) > SEED_RAD:
+        return POOR
     return edge if edge.contrast > limits.contrast else PALE
 
 
@@ -231,15 +244,8 @@ def _frame(strip: _Strip, x_px: FloatArray | IntArray, y_px: FloatArray | IntArr
     return across * x + down * y, across * y - down * x
 
 
-def _fit(
-    values: FloatArray,
-    use: BoolArray,
-    clipped: BoolArray,
-    strip: _Strip,
-    limits: Limits,
-    start: FloatArray | None = None,
-) -> _Fitted | str:
-    """Fit the blurred edge to a strip's samples, from a better start if there is one; a word when it is of no use."""
+def _samples(values: FloatArray, use: BoolArray, clipped: BoolArray, strip: _Strip, limits: Limits) -> _Samples | str:
+    """Take the samples of a strip; a word when they show no edge or not the whole of it."""
     y, x = _sites(strip, values.shape)
     counts = use[y, x]
     y, x = y[counts], x[counts]
@@ -254,38 +260,56 @@ def _fit(
     low, high = float(np.mean(seen[before])), float(np.mean(seen[behind]))
     if not abs(high - low) > 0.8 * limits.contrast * (abs(high) + abs(low)):
         return PALE
-    if start is None:
-        start = np.array([0.0, 0.0, strip.bend_per_px, 0.0, low, high - low, 0.0, 0.0])
-    model = _Remembered(d, t)
-    # what is known beforehand of bend, blur and light is as many more observations, beside samples of known noise
     outer = before | behind
     noise = max(_noise(seen[outer], beyond[outer], t[outer]), NOISELESS * abs(high - low))
-    sigma = np.array([LENS_BEND / max(values.shape), LOG_BLUR, LIGHT_PER_PX, LIGHT_PER_PX])
-    known = np.zeros((len(sigma), 8))
-    known[np.arange(len(sigma)), BEND_BLUR_LIGHT] = noise / sigma
-    fit = least_squares(
-        lambda p: np.concatenate([model(p)[0] - seen, known @ p]),
-        start,
-        lambda p: np.concatenate([model(p)[1], known]),
-        method="lm", max_nfev=50, ftol=CLOSE, xtol=CLOSE,
-    )  # fmt: skip
-    scatter = float(np.sqrt(np.sum(fit.fun[: len(seen)] ** 2) / (len(seen) - len(fit.x))))
-    sharp = limits.blur_px[0] < np.exp(np.clip(fit.x[3], -9, 9)) < limits.blur_px[1]
-    covariance = scatter**2 * np.linalg.pinv(fit.jac.T @ fit.jac)
-    # what the samples alone say of the bend: without the observation that was added
-    told = max(1 - covariance[2, 2] / sigma[0] ** 2 * (scatter / noise) ** -2, LEAST_TOLD)
-    straight = abs(fit.x[2]) / told < limits.bend_per_px + 2 * np.sqrt(covariance[2, 2] / told)
-    step = abs(fit.x[5])
-    an_edge = scatter < limits.scatter * step and scatter**2 - noise**2 < (limits.misfit * step) ** 2
-    if not (fit.success and sharp and straight and an_edge):
-        return POOR
-    return _Fitted(fit.x, covariance, scatter, share)
+    return _Samples(seen, d, t, low, high, noise, share)
 
 
 def _noise(seen: FloatArray, d_px: FloatArray, t_px: FloatArray) -> float:
     """Noise of samples (N,) away from an edge: what neighbours along it differ by (von Neumann, 1941)."""
-    order = np.lexsort((t_px, np.rint(d_px)))
-    return float(np.sqrt(0.5 * np.mean(np.diff(seen[order]) ** 2)))
+    lane = np.rint(d_px)
+    order = np.lexsort((t_px, lane))
+    neighbours = np.diff(lane[order]) == 0
+    differences = np.diff(seen[order])[neighbours]
+    return float(np.sqrt(0.5 * np.mean(differences**2))) if len(differences) else 0.0
+
+
+def _measured_in(
+    strip: _Strip,
+    values: FloatArray,
+    use: BoolArray,
+    clipped: BoolArray,
+    limits: Limits,
+    start: FloatArray | None,
+) -> _Fitted | str:
+    """Fit the blurred edge to the samples of a strip, from a start if there is one; a word when it is of no use."""
+    samples = _samples(values, use, clipped, strip, limits)
+    if isinstance(samples, str):
+        return samples
+    if start is None:
+        step = samples.high - samples.low
+        start = np.array([0.0, 0.0, strip.bend_per_px, 0.0, samples.low, step, 0.0, 0.0])
+    model, count = _Remembered(samples.d_px, samples.t_px), len(samples.seen)
+    # what is known beforehand of bend, blur and light is as many more observations, beside samples of known noise
+    sigma = np.array([LENS_BEND / max(values.shape), LOG_BLUR, LIGHT_PER_PX, LIGHT_PER_PX])
+    known = np.zeros((len(sigma), 8))
+    known[np.arange(len(sigma)), BEND_BLUR_LIGHT] = samples.noise / sigma
+    fit = least_squares(
+        lambda p: np.concatenate([model(p)[0] - samples.seen, known @ p]),
+        start,
+        lambda p: np.concatenate([model(p)[1], known]),
+        method="lm", max_nfev=100, ftol=CLOSE, xtol=CLOSE,
+    )  # fmt: skip
+    variance = float(np.sum(fit.fun[:count] ** 2) / (count - len(fit.x)))
+    covariance = variance * np.linalg.pinv(fit.jac.T @ fit.jac)
+    # what the samples alone say of the bend: without the observation that was added
+    told = max(1 - covariance[2, 2] / sigma[0] ** 2 * samples.noise**2 / variance, LEAST_TOLD) if variance else 1.0
+    straight = abs(fit.x[2]) / told < limits.bend_per_px + 3 * np.sqrt(covariance[2, 2] / told)
+    sharp = limits.blur_px[0] < np.exp(np.clip(fit.x[3], -9, 9)) < limits.blur_px[1]
+    close = variance < min(limits.scatter**2 * fit.x[5] ** 2, limits.misfit**2 * fit.x[5] ** 2 + samples.noise**2)
+    if not (fit.success and straight and sharp and close):
+        return POOR
+    return _Fitted(fit.x, covariance, float(np.sqrt(variance)), samples.clipped)
 
 
 def _followed(
