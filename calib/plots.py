@@ -29,7 +29,7 @@ INK, FAINT = "#333333", "#999999"
 # Okabe and Ito's colours, which all eyes can tell apart
 HUES = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 OF_CHANNEL = {"R": "#D55E00", "G": "#009E73", "B": "#0072B2"}
-OF_ORIENTATION = {"sagittal": "#B84A00", "tangential": "#005F99", "oblique": "#8A3D78", "": "#B84A00"}
+OF_ORIENTATION = {"sagittal": "#B84A00", "tangential": "#005F99", "oblique": "#8A3D78", "": "#2F6B3A"}
 MOST_NAMED = 12  # curves that a legend tells apart
 PROFILE_PX = (4.0, 16.0)  # half width that profiles are shown over
 WIDTHS_OF_BLUR = 1.2  # that half width times MTF50: 6 sigma of a Gaussian

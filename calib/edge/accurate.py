@@ -19,9 +19,11 @@ from calib.edge.local import add_local
 from calib.edge.response import Response, crossing_cpp
 from calib.edge.trunk import Estimate, Profile, fit_trunk
 from psfbank.arrays import ComplexArray, FloatArray
+from psfbank.errors import FitFailed
 
 FREQ_CPP = np.arange(257) / 256
 FINE_PX = np.arange(-128, 129) / 8  # of the ESF and LSF that are told
+FEWEST_SAMPLES = 60  # around an edge
 BINS_A_BLUR = 20  # at the edge
 WIDENS_BLURS = 3.0  # bins grow beyond
 LEAST_NOISE = 1e-6  # of the step: rounding
@@ -65,7 +67,18 @@ def sfr_accurate(values: FloatArray, xy_px: FloatArray, edge: Edge) -> AccurateS
     Returns
     -------
     AccurateSfr
+
+    Raises
+    ------
+    FitFailed
+        When there is no step between the two sides, or too few samples to tell.
     """
+    if len(values) < FEWEST_SAMPLES:
+        raise FitFailed(
+            f"only {len(values)} samples lie clear around it",
+            where=f"the edge at {edge.xy_px[0]:.0f}, {edge.xy_px[1]:.0f}",
+            remedy="Come nearer, print it larger, or leave more clear space around it",
+        )
     line = fit_line(values, xy_px, edge)
     x, along = line.frame(xy_px)
     even = values / (1 + line.light_per_px * along)
@@ -75,9 +88,15 @@ def sfr_accurate(values: FloatArray, xy_px: FloatArray, edge: Edge) -> AccurateS
     variance, noise = _variance(even - np.interp(x, profile.x_px, first.esf), x, first)
     profile = _profile(x, even, variance, line.blur_px)
     estimate = add_local(profile, fit_trunk(profile, line.blur_px, FREQ_CPP, fine), FREQ_CPP, fine)
-    response = _response(profile, estimate, fine)
     step = float(estimate.otf[0].real)
+    if not step > noise:
+        raise FitFailed(
+            f"its two sides differ by {step:.2g}, the noise is {noise:.2g}",
+            where=f"the edge at {edge.xy_px[0]:.0f}, {edge.xy_px[1]:.0f}",
+            remedy="Leave more clear space on either side of the edge, or give it more contrast",
+        )
     left = even - np.interp(x, profile.x_px, estimate.esf)
+    response = _response(profile, estimate, fine)
     contaminated = _something_else(left / np.maximum(np.sqrt(variance), LEAST_BLOT / BLOT_SIGMAS * step), x, along)
     centroid = line.middle_px + _centroid(fine, estimate.fine_lsf / step, estimate.blur_px, estimate.middle_px)
     return AccurateSfr(response, line, centroid, float(estimate.fine_esf[0]), step, noise, contaminated)

@@ -1,9 +1,9 @@
 """The edge's course: a polynomial through a window's samples, of the order that the samples ask for.
 
 Within a few widths of the blur the samples follow I = (1 + g t) (a + b Phi((u - p(t)) / s)) with u across and t along a
-straight line and p a polynomial. Its order is the one of least Bayesian information criterion (Schwarz, Ann. Stat. 6,
-1978), from the linearised fit of the highest. Distances are taken along the polynomial's own normal (Kohm, ISPRS 2004),
-to first order in its curvature.
+straight line and p a polynomial. About this fit the course is found once more while the profile may have any shape, of
+the order of least Bayesian information criterion (Schwarz, Ann. Stat. 6, 1978). Distances are taken along the
+polynomial's own normal (Kohm, ISPRS 2004), to first order in its curvature.
 """
 
 from __future__ import annotations
@@ -13,15 +13,20 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 from numpy.polynomial import legendre
+from scipy.linalg import solve_triangular
 from scipy.optimize import least_squares
 from scipy.special import ndtr
 
 from calib.edge.fit import Edge
+from calib.edge.shape import HEAD, esf_columns
 from psfbank.arrays import FloatArray
 
 MOST_ORDER = 5  # as in ISO 12233:2023
 CORE_BLURS, CORE_PX = 4.0, 1.5  # half width of the samples that tell the course
 SAMPLES_PER_TERM = 12
+SHAPE_TERMS = 10  # of the profile that is left free while the course is found
+STEPS = 3
+LEAST_OWN = 0.1  # of a column of the course beside the profile's: below, too few phases tell one from the other
 CLOSE = 1e-8  # relative change at which a fit is at its end
 
 Array = npt.NDArray[np.float64]
@@ -91,18 +96,13 @@ def fit_line(values: FloatArray, xy_px: FloatArray, edge: Edge) -> EdgeLine:
     half = float(np.abs(along).max(initial=1.0))
     at = along / half
     low, high = (float(np.mean(values[side])) for side in (near[core] < 0, near[core] > 0))
-    bend = edge.bend_per_px * half**2  # t^2 / 2 in Legendre polynomials is h^2 (P_0 / 6 + P_2 / 3)
-    start = np.array([low, high - low, np.log(edge.blur_px), 0.0, bend / 6, 0.0, bend / 3])
-    order = 2
-    for _ in range(2):  # the order is chosen about the fit of an order near it
-        fitted = _fit(values, across, at, np.append(start, np.zeros(max(0, 5 + order - len(start))))[: 5 + order])
-        chosen = _chosen_order(values, across, at, fitted)
-        if chosen == order:
-            break
-        order, start = chosen, fitted
-    else:
-        fitted = _fit(values, across, at, np.append(start, np.zeros(max(0, 5 + order - len(start))))[: 5 + order])
-    return EdgeLine(edge.xy_px, edge.angle_rad, half, fitted[4:], float(fitted[3]) / half, float(np.exp(fitted[2])))
+    bent = 0.5 * edge.bend_per_px * half**2  # t^2 in Legendre polynomials is h^2 (P_0 + 2 P_2) / 3
+    start = np.array([low, high - low, np.log(edge.blur_px), 0.0, bent / 3, 0.0, 2 * bent / 3])
+    fitted = _fit(values, across, at, start)
+    course = fitted[4:]
+    for _ in range(STEPS):
+        course = _with_free_shape(values, across, at, np.concatenate([fitted[:4], course]))
+    return EdgeLine(edge.xy_px, edge.angle_rad, half, course, float(fitted[3]) / half, float(np.exp(fitted[2])))
 
 
 def _straight(middle_px: FloatArray, angle_rad: float, xy_px: FloatArray) -> tuple[Array, Array]:
@@ -136,18 +136,31 @@ def _model(p: FloatArray, across_px: FloatArray, at: FloatArray, basis: FloatArr
     return light * level, slopes
 
 
-def _chosen_order(values: FloatArray, across_px: FloatArray, at: FloatArray, p: FloatArray) -> int:
-    """Order of least BIC, from what the samples (N,) leave of a fit, linear about it up to the highest order."""
-    count = len(values)
-    most = int(np.clip(count // SAMPLES_PER_TERM - 4, 1, MOST_ORDER))
-    full = np.append(p, np.zeros(max(0, 5 + most - len(p))))
-    basis = legendre.legvander(at, len(full) - 5)
-    level, slopes = _model(full, across_px, at, basis)
-    # about the fitted course: what a lower order would leave is what the terms beyond it had taken away
-    target = values - level + slopes[:, 4:] @ full[4:]
-    q, _ = np.linalg.qr(slopes)
-    left = float(target @ target) - np.cumsum((q.T @ target) ** 2)
-    orders = np.arange(1, most + 1)
+def _with_free_shape(values: FloatArray, across_px: FloatArray, at: FloatArray, p: FloatArray) -> Array:
+    """Take a Gauss-Newton step of the course, of the order of least BIC, while the profile has any shape.
+
+    Where a Gaussian does not fit, what it leaves follows the phases of the sites along the edge, and a course would
+    bend to make up for it. Columns of the profile go first, those of the course as far as they are their own.
+    """
+    count, blur = len(values), float(np.exp(np.clip(p[2], -5, 5)))
+    most = int(np.clip(count // SAMPLES_PER_TERM - SHAPE_TERMS, 1, MOST_ORDER))
+    course = np.append(p[4:], np.zeros(MOST_ORDER))[: most + 1]
+    basis = legendre.legvander(at, most)
+    level, slopes = _model(np.concatenate([p[:4], course]), across_px, at, basis)
+    shape = esf_columns(across_px - basis @ course, blur, p[:2], (), SHAPE_TERMS)[:, HEAD + 2 :]
+    columns = np.concatenate([slopes[:, :4], shape, slopes[:, 4:]], axis=1)
+    first = columns.shape[1] - (most + 1)
+    target = values - level + slopes[:, 4:] @ course
+    triangle = np.asarray(np.linalg.qr(np.column_stack([columns, target]), mode="r"))
+    left, told = (
+        triangle[:, -1],
+        np.abs(np.diag(triangle))[first:-1] > LEAST_OWN * np.linalg.norm(slopes[:, 4:], axis=0),
+    )
+    if not told[:2].all():
+        return np.asarray(p[4:])
+    orders = np.arange(1, int(np.argmin(np.append(told, False))))
+    rest = np.array([np.sum(left[first + order + 1 :] ** 2) for order in orders])
     floor = np.finfo(float).eps * float(values @ values)
-    criterion = count * np.log(np.maximum(left[4 + orders], floor)) + orders * np.log(count)
-    return int(orders[np.argmin(criterion)])
+    order = int(orders[np.argmin(count * np.log(np.maximum(rest, floor)) + orders * np.log(count))])
+    last = first + order + 1
+    return np.asarray(solve_triangular(triangle[:last, :last], left[:last])[first:])

@@ -69,7 +69,7 @@ def _corrected(
     shrink = _shrinkage(float(np.sum(width * slope**2)), root @ root.T)
     if shrink == 0:
         return estimate
-    transform = _transform(places, freq_cpp)
+    transform = _transform(places - estimate.middle_px, freq_cpp)  # about the middle, as the columns lie
     restored = _restoration(transform @ (slopes @ estimate.esf), estimate.otf)[:, None] * transform
     at_samples = _between(places, profile.x_px) @ (values - values @ estimate.esf_of)
     value = values @ (profile.value - estimate.esf)

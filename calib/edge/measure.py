@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,10 +21,12 @@ from calib.edge.response import Response, crossing_cpp, overshoot, plateaus
 from calib.edge.window import REACH_PX, window_of
 from calib.picture import Picture
 from psfbank.arrays import BoolArray, FloatArray
-from psfbank.errors import CaptureUnusable, NoTargetFound, PsfBankError
+from psfbank.errors import CaptureUnusable, FitFailed, NoTargetFound, PsfBankError
 from psfbank.isp import srgb_decode
 from psfbank.model import Camera, Capture
 from psfbank.sensor import cfa_sites
+
+log = logging.getLogger(__name__)
 
 Region = tuple[int, int, int, int]
 Mode = Literal["accurate", "iso"]
@@ -31,7 +34,6 @@ SHARE_FOR_ISO = 0.6  # of an edge's length, that a region of the standard's hold
 CLEAR_FOR_ISO = 0.7  # of what is clear, on either side
 SAGITTAL_DEG, TANGENTIAL_DEG = 60.0, 30.0  # between an edge's normal and the radius: beyond, below
 CENTRE = 0.05  # of the picture's diagonal: nearer to its middle an edge has no such direction
-FEWEST_SAMPLES = 60  # of a channel in an edge's window
 
 
 @dataclass(frozen=True, eq=False)
@@ -152,7 +154,7 @@ def measure_capture(
     planes = [_plane(capture, camera, k) for k in range(len(camera.channels))]
     saturated = np.asarray(capture.saturated)
     if region is None:
-        edges = find_edges(capture, camera, FOR_SFR)
+        edges = tuple(sorted(find_edges(capture, camera, FOR_SFR), key=lambda e: (e.xy_px[1], e.xy_px[0])))
     else:
         values, use = planes[reference]
         edges = (edge_in_region(values, use, saturated, region, where=capture.name, limits=FOR_SFR),)
@@ -215,9 +217,11 @@ def _accurate(
         if name not in wanted:
             continue
         window = window_of(values, use, saturated, edge, place.region)
-        if len(window.values) < FEWEST_SAMPLES:
+        try:
+            sfr = sfr_accurate(window.values, window.xy_px, edge)
+        except FitFailed as error:  # one edge of many, or one channel: the caller says so when none is left
+            log.warning("%s: %s, channel %s: %s", place.capture, error.where, name, error.what)
             continue
-        sfr = sfr_accurate(window.values, window.xy_px, edge)
         position[name] = sfr.centroid_px
         mtf50 = crossing_cpp(sfr.response.freq_cpp, sfr.response.sfr, 0.5)
         levels = (sfr.dark, sfr.dark + sfr.step)
@@ -228,7 +232,7 @@ def _accurate(
             cnr=sfr.step / sfr.noise,
             site_density=float(np.mean(use)),
             turn_deg=float(np.degrees(sfr.line.turn_rad)),
-            mtf50_relative_std=sfr.response.mtf50_std_cpp / mtf50,
+            mtf50_relative_std=sfr.response.mtf50_std_cpp / mtf50 if np.isfinite(mtf50) else np.inf,
             clipped=window.clipped,
             contaminated=window.contaminated or sfr.contaminated,
             gamma_unknown=place.gamma_unknown,
@@ -251,10 +255,11 @@ def _by_the_standard(
         samples, stride = _regular(values[cut], use[cut])
         try:
             response = _per_pixel(sfr_iso12233(samples), stride)
-        except PsfBankError:
+        except PsfBankError as error:
             if place.region is not None:
                 raise
-            continue  # one edge of many: the caller says so when none is left
+            log.warning("%s: edge at %.0f, %.0f, channel %s: %s", place.capture, *edge.xy_px, name, error.what)
+            continue
         levels = plateaus(response.esf)
         noise = float(np.std(np.diff(response.esf[: max(2, len(response.esf) // 8)])) / np.sqrt(2))
         flags = quality_flags(
