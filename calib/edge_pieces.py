@@ -46,8 +46,9 @@ class EdgeView:
 
 
 def find_edges_of(plan: Plan, shots: Sequence[Shot], journal: Journal, report: Report = silent) -> list[EdgeShot]:
-    """Find and measure every slanted edge; captures without one that is of use are flagged."""
+    """Find and measure every slanted edge; captures without one that is of use are flagged, unless they are already."""
     found = []
+    shots = [shot for shot in shots if not journal.is_flagged(shot.capture.name)]
     for done, shot in enumerate(shots, start=1):
         try:
             found.append(EdgeShot(shot.capture, find_edges(shot.capture, plan.camera)))

@@ -10,6 +10,7 @@ import numpy as np
 
 from calib.checks import check_tiles
 from calib.edge_pieces import find_edges_of
+from calib.edge_responses import measure_edges
 from calib.evidence import gather, measure_wavefront, render_psfs
 from calib.focus import own_focus_m, require_one_lens
 from calib.manifest import load_plan
@@ -67,6 +68,7 @@ def calibrate(
     points = find_points(plan, shots["led"], noise, journal, report)
     boards = find_boards(plan, shots["chessboard"], journal, report)
     targets = find_noise_targets(plan, shots["noise_target"], journal, report)
+    responses = measure_edges(plan, shots["slanted_edge"], journal, executor, report)
     edges = find_edges_of(plan, shots["slanted_edge"], journal, report)
     charted = sharp_geometry(plan, boards, targets, journal)
     rng = np.random.default_rng(seed)
@@ -78,7 +80,7 @@ def calibrate(
     boards = centre_boards(plan, boards, psf, report)
     distortion = measure_distortion(plan, points, wavefront, boards, targets, journal, report)
 
-    if noise is None and shading is None and psf is None and distortion is None:
+    if all(part is None for part in (noise, shading, psf, distortion, responses)):
         raise CalibrationError(
             "nothing could be measured; " + "; ".join(f"no {part}: {why}" for part, why in journal.missing.items()),
             where=str(plan.path),
@@ -86,4 +88,4 @@ def calibrate(
     seen = tile_evidence(wavefront, evidence, noise, psf, asymmetry)
     parts = (psf, zernike, distortion, shading, noise)
     told = {**provenance(plan, journal), "seed": seed}
-    return PsfBank(plan.camera, (Calibration(setting, *parts, told, seen),))
+    return PsfBank(plan.camera, (Calibration(setting, *parts, told, seen, responses),))

@@ -38,6 +38,10 @@ class Journal:
         log.warning("%s (%s): %s", name, flag.words(), reason)
         self.flagged.append({"name": name, "flag": flag.words(), "reason": reason})
 
+    def is_flagged(self, name: str) -> bool:
+        """Whether a capture is left out already."""
+        return any(row["name"] == name for row in self.flagged)
+
     def lack(self, part: str, reason: str) -> None:
         """Note that the bank will not hold a part."""
         log.info("no %s: %s", part, reason)

@@ -81,6 +81,7 @@ def test_info_says_what_the_bank_holds(run: Run, bank_file: Path) -> None:
         ("distortion residual RMS [px]", ["0.05"] * 3),
         ("gain [DN/e-]", ["0.24", "0.25", "0.26"]),
         ("chi2 per sample, median", ["1.1", "1.295", "1.495"]),
+        ("slanted edges measured", ["2", "2", "2"]),
     ):
         (row,) = (line for line in answer.out.splitlines() if label in line)
         assert [word for word in row.split() if word in numbers] == numbers
@@ -102,6 +103,13 @@ def test_info_as_json_is_one_object_with_null_for_nan(run: Run, bank_file: Path,
     assert calibration["wavefront"] is None
     assert calibration["evidence"]["residual_px"] == 7
     assert calibration["evidence"]["by_channel"]["chi2_reserved_median"]["B"] == pytest.approx(1.595)
+    edges = calibration["edges"]["by_channel"]
+    assert edges["measured"] == {"R": 2, "G": 2, "B": 2}
+    assert edges["mtf50_sagittal_cpp"]["G"] == pytest.approx(0.32 * np.sqrt(np.log(2)))
+    assert edges["mtf50_tangential_cpp"]["R"] == pytest.approx(0.34 * np.sqrt(np.log(2)))
+    assert edges["mtf50_tangential_cpp"]["G"] is None
+    for channel in "RGB":
+        assert 0 < edges["mtf50_off_median_cpp"][channel] <= edges["mtf50_off_p90_cpp"][channel]
     assert calibration["provenance"] == {"command": "synthetic", "seed": 0, "inputs": "1 entries"}
 
 

@@ -17,6 +17,7 @@ from scipy.optimize import least_squares, minimize
 from scipy.spatial.transform import Rotation
 
 from calib import calibrate, evidence, pipeline, unmodelled
+from calib.edge_responses import predicted_mtf50_cpp
 from calib.psf import LEAST_OBSERVATIONS
 from calib.wavefront import WavefrontFit
 from psfbank.bank import PsfBank
@@ -145,6 +146,21 @@ def test_the_images_of_every_tile_agree_with_the_fit(got: Calibration) -> None:
     assert np.abs(middle).max() < 0.02, "of the peak, on the mean over the field"
 
 
+def test_the_edges_show_the_sharpness_of_the_psfs(got: Calibration, truth: Calibration) -> None:
+    edges = got.edges
+    assert edges is not None
+    assert got.provenance["summary"]["edges"] == {
+        "measured": {c: int(np.sum(edges.channel == k)) for k, c in enumerate(edges.channels)}
+    }
+    for calibration in (got, truth):
+        off = predicted_mtf50_cpp(calibration, edges) - edges.mtf50_cpp
+        for channel in range(3):
+            known = off[(edges.channel == channel) & np.isfinite(off)]
+            assert len(known) > 250
+            assert abs(np.median(known)) < 0.006
+            assert np.median(np.abs(known)) < 0.012
+
+
 def rays_and_pixels(truth: Calibration) -> tuple[Array, Array]:
     x, y = np.meshgrid(np.linspace(8, WIDTH_PX - 9, 30), np.linspace(8, HEIGHT_PX - 9, 22))
     seen_px = np.column_stack([x.ravel(), y.ravel()])
@@ -214,7 +230,7 @@ def test_provenance_tells_what_went_in_and_what_came_out(run: Run, got: Calibrat
     assert {row["kind"] for row in told["inputs"]} >= {"led", "slanted_edge", "chessboard", "flat", "dark"}
     for row in told["inputs"]:
         assert row["sha256"] == hashlib.sha256((SAMPLE / row["name"]).read_bytes()).hexdigest()
-    assert set(told["summary"]) == {"noise", "shading", "psf", "distortion"}
+    assert set(told["summary"]) == {"noise", "shading", "psf", "distortion", "edges"}
     assert str(SAMPLE.parent) not in json.dumps(dict(told))
     grid = got.psf_grid
     assert grid is not None
@@ -235,7 +251,7 @@ def test_provenance_tells_what_went_in_and_what_came_out(run: Run, got: Calibrat
 def test_every_step_is_told_to_its_end(run: Run) -> None:
     steps = list(dict.fromkeys(step for step, _, _ in run.told))
     assert steps == [
-        *("read captures", "find points", "find chessboards", "find edges"),
+        *("read captures", "find points", "find chessboards", "measure edges", "find edges"),
         *("gather", "wavefront", "remainder", "centre corners", "distortion"),
     ]
     for step in steps:

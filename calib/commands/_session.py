@@ -11,7 +11,7 @@ from rich.table import Table
 from calib.commands._console import stdout
 from psfbank.bank import PsfBank
 
-_PARTS = ("psf", "distortion", "shading", "noise")
+_PARTS = ("psf", "distortion", "shading", "noise", "edges")
 
 
 def session_summary(bank: PsfBank, output: Path) -> dict[str, Any]:
@@ -29,7 +29,8 @@ def print_session(bank: PsfBank, output: Path) -> None:
     for part in _PARTS:
         values = found["summary"].get(part)
         absent = found["missing"].get(part)
-        table.add_row(part, f"none: {absent}" if absent else _words(values or {}))
+        if absent or values:
+            table.add_row(part, f"none: {absent}" if absent else _words(values))
     stdout.print(table)
     for row in found["flagged"]:
         stdout.print(f"{row['name']}: {row['flag']}: {row['reason']}", soft_wrap=True)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
         Calibration,
         Camera,
         DistortionMap,
+        EdgeResponses,
         Illumination,
         NoiseModel,
         PsfEvidence,
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     )
 
 _CAPTURED = ("psf", "wavefront", "distortion", "illumination", "noise")
-_PARTS = (*_CAPTURED, "evidence")
+_PARTS = (*_CAPTURED, "evidence", "edges")
 _LABELS = {
     "n_obs": "observations",
     "coverage": "tiles with data of their own",
@@ -44,6 +45,11 @@ _LABELS = {
     "chi2_used_median": "chi2 per sample, median",
     "chi2_reserved_median": "chi2 per sample held in reserve, median",
     "asymmetry_median": "rise of chi2 per image if symmetric, median",
+    "measured": "slanted edges measured",
+    "mtf50_sagittal_cpp": "MTF50 sagittal, median [cycles/px]",
+    "mtf50_tangential_cpp": "MTF50 tangential, median [cycles/px]",
+    "mtf50_off_median_cpp": "|MTF50 of the PSF - that|, median [cycles/px]",
+    "mtf50_off_p90_cpp": "|MTF50 of the PSF - that|, 90 % [cycles/px]",
 }
 
 
@@ -75,6 +81,7 @@ def _calibration(calibration: Calibration, camera: Camera) -> dict[str, Any]:
         "illumination": lambda part: _illumination(part, camera),
         "noise": _noise,
         "evidence": _evidence,
+        "edges": lambda part: _edges(part, calibration, camera),
     }
     parts = {name: getattr(calibration, "psf_grid" if name == "psf" else name) for name in _PARTS}
     return {
@@ -156,17 +163,43 @@ def _evidence(evidence: PsfEvidence) -> dict[str, Any]:
     return {
         "residual_px": evidence.residual.shape[-1],
         "by_channel": {
-            f"{name}_median": _by_channel(evidence.channels, [_known_median(v) for v in getattr(evidence, name)])
+            f"{name}_median": _by_channel(
+                evidence.channels, [_known_percentile(v, 50) for v in getattr(evidence, name)]
+            )
             for name in ("chi2_used", "chi2_reserved", "asymmetry")
         },
     }
 
 
-def _known_median(values: FloatArray) -> float:
+def _edges(edges: EdgeResponses, calibration: Calibration, camera: Camera) -> dict[str, Any]:
+    import numpy as np
+
+    from calib.edge.measure import orientation
+    from calib.edge_responses import predicted_mtf50_cpp
+
+    found = np.asarray(edges.mtf50_cpp)
+    off = np.abs(predicted_mtf50_cpp(calibration, edges) - found)
+    towards = np.array(
+        [orientation(xy, float(a), camera.size_px) for xy, a in zip(edges.xy_px, edges.angle_rad, strict=True)]
+    )
+    of_channel = [edges.channel == c for c in range(len(edges.channels))]
+    rows = {
+        "measured": [int(which.sum()) for which in of_channel],
+        **{
+            f"mtf50_{name}_cpp": [_known_percentile(found[which & (towards == name)], 50) for which in of_channel]
+            for name in ("sagittal", "tangential")
+        },
+        "mtf50_off_median_cpp": [_known_percentile(off[which], 50) for which in of_channel],
+        "mtf50_off_p90_cpp": [_known_percentile(off[which], 90) for which in of_channel],
+    }
+    return {"by_channel": {name: _by_channel(edges.channels, values) for name, values in rows.items()}}
+
+
+def _known_percentile(values: FloatArray, percent: float) -> float:
     import numpy as np
 
     known = values[np.isfinite(values)]
-    return float(np.median(known)) if known.size else math.nan
+    return float(np.percentile(known, percent)) if known.size else math.nan
 
 
 def _brief(value: Any) -> Any:
@@ -202,7 +235,8 @@ def _table(calibration: Mapping[str, Any], channels: tuple[str, ...]) -> Table:
     for part in _PARTS:
         for name, values in ((calibration[part] or {}).get("by_channel") or {}).items():
             if not all(math.isnan(value) for value in values.values()):
-                table.add_row(_LABELS[name], *(f"{values[channel]:.4g}" for channel in channels))
+                known = (values[channel] for channel in channels)
+                table.add_row(_LABELS[name], *("" if math.isnan(value) else f"{value:.4g}" for value in known))
     for flag in {word: None for counts in _flag_counts(calibration) for word in counts}:
         table.add_row(f"tiles flagged {flag}", *(str(counts.get(flag, 0)) for counts in _flag_counts(calibration)))
     return table

@@ -174,6 +174,31 @@ def measure_capture(
     return tuple(measured)
 
 
+def orientation(xy_px: FloatArray, angle_rad: float, size_px: tuple[int, int]) -> str:
+    """Name the direction that an edge resolves: along the radius from the picture's middle, across it, or between.
+
+    Parameters
+    ----------
+    xy_px : (2,) float
+        The edge's middle.
+    angle_rad : float
+        Direction of its normal, from x towards y.
+    size_px : (H, W)
+
+    Returns
+    -------
+    str
+        "tangential", "sagittal" or "oblique"; "" near the middle, where there is no such direction.
+    """
+    radius = xy_px - (np.array(size_px[::-1]) - 1) / 2
+    distance = float(np.hypot(*radius))
+    if distance < CENTRE * np.hypot(*size_px):
+        return ""
+    along = abs(float(radius @ [np.cos(angle_rad), np.sin(angle_rad)]))
+    apart = np.degrees(np.arccos(np.clip(along / distance, 0, 1)))
+    return "tangential" if apart < TANGENTIAL_DEG else "sagittal" if apart > SAGITTAL_DEG else "oblique"
+
+
 @dataclass(frozen=True, eq=False)
 class _Place:
     """An edge of a capture and what is known around it."""
@@ -202,7 +227,7 @@ class _Place:
             cnr=(bright - dark) / noise if noise > 0 else float("inf"),
             response=response,
             flags=flags,
-            orientation="" if self.whole else _orientation(edge, self.camera.size_px),
+            orientation="" if self.whole else orientation(edge.xy_px, edge.angle_rad, self.camera.size_px),
             lateral_px={},
             size_px=self.camera.size_px,
         )
@@ -357,14 +382,3 @@ def _per_pixel(response: Response, stride: int) -> Response:
 
 def _contrast(dark: float, bright: float) -> float:
     return (bright - dark) / (abs(bright) + abs(dark))
-
-
-def _orientation(edge: Edge, size_px: tuple[int, int]) -> str:
-    """Name the direction that an edge resolves: along the radius from the picture's middle, across it, or between."""
-    middle = (np.array(size_px[::-1]) - 1) / 2
-    radius = edge.xy_px - middle
-    distance = float(np.hypot(*radius))
-    if distance < CENTRE * np.hypot(*size_px):
-        return ""
-    apart = np.degrees(np.arccos(np.clip(abs(float(radius @ edge.normal)) / distance, 0, 1)))
-    return "tangential" if apart < TANGENTIAL_DEG else "sagittal" if apart > SAGITTAL_DEG else "oblique"
