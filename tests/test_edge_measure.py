@@ -137,7 +137,7 @@ def test_channels_are_chosen_by_name(tmp_path: Path) -> None:
         measure_picture(path, channels=["G", "X"])
 
 
-@pytest.mark.parametrize("mtf50_cpp", [0.12, 0.25])
+@pytest.mark.parametrize("mtf50_cpp", [0.18, 0.25, 0.4])
 def test_the_standards_steps_come_near_on_the_same_picture(mtf50_cpp: float) -> None:
     edges = of_capture(noisy(light(mtf50_cpp), 0.001), mode="iso")
 

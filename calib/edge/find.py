@@ -175,4 +175,6 @@ def _cleared(edge: Edge, marked: npt.NDArray[np.uint8]) -> Edge:
     apart = cv2.distanceTransform(nothing, cv2.DIST_C, 3)
     at_x, at_y = (np.asarray(v, np.float32)[None] for v in (places - low).T)
     clear = cv2.remap(apart, at_x, at_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=0)
-    return replace(edge, along_px=along, clear_px=np.minimum(np.asarray(clear, np.float64)[0], FAR_PX))
+    # the next side begins at a corner, where its ridge is as near as the edge's own
+    to_end = np.maximum(edge.length_px / 2 - np.abs(along), 0) * np.abs(edge.normal).max()
+    return replace(edge, along_px=along, clear_px=np.minimum(np.minimum(np.asarray(clear)[0], to_end), FAR_PX))
