@@ -8,7 +8,9 @@ from types import TracebackType
 from typing import Self
 
 from psfbank import store
+from psfbank.along import between
 from psfbank.arrays import by_constructor
+from psfbank.axis import axis_scale
 from psfbank.errors import AmbiguousSettingError
 from psfbank.model import Calibration, Camera, Setting
 from psfbank.store.reader import PathLike
@@ -62,7 +64,7 @@ class PsfBank:
         """Nothing to close."""
 
     def at(self, **setting: float) -> Calibration:
-        """Choose the calibration nearest to a setting.
+        """Choose the calibration nearest to a setting, or interpolate along an axis that was calibrated as one.
 
         Focal length, f-number and ISO are compared by their logarithm, focus distances by their reciprocal (dioptres);
         several keys are brought together by dividing each difference by that key's range over the bank (Gower, 1971).
@@ -70,7 +72,7 @@ class PsfBank:
         Parameters
         ----------
         **setting : float
-            Any of focal_mm, f_number, focus_m, iso; none when the bank holds one calibration only.
+            Any of focal_mm, f_number, focus_m, iso, pressure_kpa; none when the bank holds one calibration only.
 
         Returns
         -------
@@ -80,16 +82,21 @@ class PsfBank:
         ------
         AmbiguousSettingError
             When the request does not single one out; it names the choices.
+        OutOfFieldError
+            Beyond the ends of an axis that was calibrated as one.
         TypeError, ValueError
             When a key does not exist, or a value is not positive.
         """
         for key, value in setting.items():
             if key not in SETTING_KEYS:
                 raise TypeError(f"`{key}` is not part of a setting; there are {', '.join(SETTING_KEYS)}")
-            if not value > 0 or (math.isinf(value) and key != "focus_m"):
+            if (not value > 0 and key != "pressure_kpa") or (math.isinf(value) and key != "focus_m"):
                 raise ValueError(f"`{key}` must be positive, got {value}")
         if len(self.calibrations) == 1:
             return self.calibrations[0]
+        keys = {c.axis.key if c.axis else "" for c in self.calibrations}
+        if len(keys) == 1 and (key := keys.pop()) in setting:
+            return between(self.calibrations, key, setting[key])
         distances = self._distances(setting)
         least = min(distances)
         nearest = [c for c, d in zip(self.calibrations, distances, strict=True) if d <= least + 1e-9]
@@ -104,17 +111,12 @@ class PsfBank:
     def _distances(self, setting: dict[str, float]) -> list[float]:
         total = [0.0] * len(self.calibrations)
         for key, value in setting.items():
-            known = [_scale(key, getattr(c.setting, key)) for c in self.calibrations]
+            known = [axis_scale(key, getattr(c.setting, key)) for c in self.calibrations]
             there = [k for k in known if not math.isnan(k)]
             spread = (max(there) - min(there) if there else 0.0) or 1.0
             for i, k in enumerate(known):
-                total[i] += math.inf if math.isnan(k) else abs(k - _scale(key, value)) / spread
+                total[i] += math.inf if math.isnan(k) else abs(k - axis_scale(key, value)) / spread
         return total
-
-
-def _scale(key: str, value: float) -> float:
-    """Bring a value to the scale on which its changes count alike; NaN stays NaN."""
-    return 1.0 / value if key == "focus_m" else math.log2(value)
 
 
 def _words(setting: dict[str, float]) -> str:

@@ -28,6 +28,7 @@ from psfbank.arrays import (
     require_increasing,
     require_shape,
 )
+from psfbank.axis import Axis as Axis
 from psfbank.errors import MissingPartError
 from psfbank.optics import Imaging as Imaging
 from psfbank.optics import ZernikeField as ZernikeField
@@ -80,10 +81,11 @@ class Setting:
     f_number: float = float("nan")
     focus_m: float = float("nan")
     iso: float = float("nan")
+    pressure_kpa: float = float("nan")
 
     def __post_init__(self) -> None:
         for name, value in self.known().items():
-            if value <= 0 or (np.isinf(value) and name != "focus_m"):
+            if (value <= 0 and name != "pressure_kpa") or (np.isinf(value) and name != "focus_m"):
                 raise ValueError(f"`{name}` must be positive, or NaN where unknown, got {value}")
 
     def known(self) -> dict[str, float]:
@@ -325,6 +327,7 @@ class Calibration:
     provenance: Mapping[str, Any] = field(default_factory=dict)
     evidence: PsfEvidence | None = None
     edges: EdgeResponses | None = None
+    axis: Axis | None = None
 
     __reduce__ = by_constructor
 
@@ -342,7 +345,8 @@ class Calibration:
         return grid, wavefront, wavefront.imaging
 
     @cached_property
-    def _renderer(self) -> FieldRenderer | None:
+    def renderer(self) -> FieldRenderer | None:
+        """Renders PSFs from the wavefront, at any place; None where there is no such wavefront."""
         if self._renderable is None:
             return None
         grid, wavefront, imaging = self._renderable
@@ -374,9 +378,9 @@ class Calibration:
         """
         if self.psf_grid is None:
             raise MissingPartError("this calibration has no PSFs", remedy="Calibrate a session with `led` captures")
-        if self._renderer is None:
+        if self.renderer is None:
             return self.psf_grid.at(x, y, channel, oversample)
-        kernel = self._renderer.kernel_at(channel_index(self.psf_grid.channels, channel), x, y)
+        kernel = self.renderer.kernel_at(channel_index(self.psf_grid.channels, channel), x, y)
         return _field.resample_kernel(kernel, self.psf_grid.oversample, oversample)
 
     def shading(self, x: npt.ArrayLike, y: npt.ArrayLike, channel: str = "G") -> npt.NDArray[np.float64]:

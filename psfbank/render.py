@@ -139,7 +139,7 @@ class FieldRenderer:
         """Kernel (K, K) at a place: sums to one, not negative; at a node the kernel that stands there."""
         kernel = self.wavefront_kernel(channel, x, y)
         for j, i, weight in corner_weights(self.x_px, self.y_px, x, y):
-            kernel += weight * self._remainder(channel, j, i)
+            kernel += weight * self.remainder(channel, j, i)
         return unit_sum(kernel)
 
     def wavefront_kernel(self, channel: int, x: float, y: float) -> npt.NDArray[np.float64]:
@@ -157,7 +157,8 @@ class FieldRenderer:
         image = self.imagers[channel].fine_image(coefficients_nm, (float(clip_x), float(clip_y), float(radius)))
         return self.samplings[channel].centred(image)
 
-    def _remainder(self, channel: int, j: int, i: int) -> FloatArray:
+    def remainder(self, channel: int, j: int, i: int) -> FloatArray:
+        """Tell what the kernel (K, K) at a node holds beyond its own rendered wavefront."""
         node = channel, j, i
         if node not in self.remainders:
             rendered = self.wavefront_kernel(channel, float(self.x_px[i]), float(self.y_px[j]))

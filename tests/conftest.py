@@ -15,6 +15,7 @@ from hypothesis import HealthCheck, settings
 
 from psfbank.bank import PsfBank
 from psfbank.model import (
+    Axis,
     Calibration,
     Camera,
     DistortionMap,
@@ -145,6 +146,7 @@ def small_bank() -> PsfBank:
         noise=noise(),
         evidence=evidence(),
         edges=edges(),
+        axis=Axis("focus_m", np.array([0.02, 0.03])),
         provenance={"command": "synthetic", "seed": 0, "inputs": [{"name": "a.tif", "sha256": "0" * 64}]},
     )
     return PsfBank(camera, (calibration,))

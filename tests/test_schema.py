@@ -8,21 +8,21 @@ from dataclasses import fields, replace
 import numpy as np
 import pytest
 
-from psfbank import schema
+from psfbank import layout, schema
 from psfbank.bank import PsfBank
 from psfbank.errors import BankFormatError
 from psfbank.model import Calibration, Illumination, Setting
 
-INNER = [inner for part in schema.PARTS for inner in part.parts]
+INNER = [inner for part in layout.PARTS for inner in part.parts]
 
 
 def test_no_two_rows_share_a_path() -> None:
-    paths = [row.path for row in schema.TABLE]
+    paths = [row.path for row in layout.TABLE]
     assert len(set(paths)) == len(paths)
 
 
-@pytest.mark.parametrize("row", schema.TABLE, ids=lambda row: row.path)
-def test_every_row_is_complete(row: schema.Row) -> None:
+@pytest.mark.parametrize("row", layout.TABLE, ids=lambda row: row.path)
+def test_every_row_is_complete(row: layout.Row) -> None:
     assert row.long_name
     if row.is_attribute:
         assert row.dtype in ("text", "<i4", "<f8")
@@ -33,16 +33,16 @@ def test_every_row_is_complete(row: schema.Row) -> None:
         assert row.units
 
 
-@pytest.mark.parametrize("part", [*schema.PARTS, *INNER], ids=lambda part: part.group)
-def test_every_field_of_a_domain_type_has_a_row(part: schema.Part) -> None:
+@pytest.mark.parametrize("part", [*layout.PARTS, *INNER], ids=lambda part: part.group)
+def test_every_field_of_a_domain_type_has_a_row(part: layout.Part) -> None:
     groups = {part.group, "grid"} if part.on_grid else {part.group}
-    stored = {row.field for row in schema.TABLE if row.group in groups and row.field}
+    stored = {row.field for row in layout.TABLE if row.group in groups and row.field}
     assert stored | {inner.field for inner in part.parts} == {field.name for field in fields(part.kind)}
 
 
 def test_every_part_of_a_calibration_is_stored() -> None:
-    assert {part.field for part in schema.PARTS} | {"setting", "provenance"} == {f.name for f in fields(Calibration)}
-    assert {f.name for f in fields(Setting)} == {r.field for r in schema.TABLE if r.path.startswith("@")}
+    assert {part.field for part in layout.PARTS} | {"setting", "provenance"} == {f.name for f in fields(Calibration)}
+    assert {f.name for f in fields(Setting)} == {r.field for r in layout.TABLE if r.path.startswith("@")}
 
 
 def test_flatten_then_rebuild_changes_nothing(small_bank: PsfBank) -> None:
@@ -61,14 +61,14 @@ def test_arrays_have_the_types_and_ranks_of_the_table(small_bank: PsfBank) -> No
         assert (values.dtype.str, values.ndim) == (row.dtype, row.rank)
 
 
-@pytest.mark.parametrize("part", schema.PARTS, ids=lambda part: part.group)
-def test_each_part_may_stand_alone(small_bank: PsfBank, part: schema.Part) -> None:
+@pytest.mark.parametrize("part", layout.PARTS, ids=lambda part: part.group)
+def test_each_part_may_stand_alone(small_bank: PsfBank, part: layout.Part) -> None:
     alone = Calibration(**{part.field: getattr(small_bank.at(), part.field)})
     content = schema.flatten(small_bank.camera, [alone])
     groups = {path.removeprefix("/settings/000/").rpartition("/")[0] or "provenance" for path in content.arrays}
     assert groups == {part.group, "provenance"} | ({"grid"} if part.on_grid else set())
     _, (again,) = schema.rebuild(content)
-    assert [p.field for p in schema.PARTS if getattr(again, p.field) is not None] == [part.field]
+    assert [p.field for p in layout.PARTS if getattr(again, p.field) is not None] == [part.field]
 
 
 def test_a_group_inside_a_part_survives(rendered_bank: PsfBank) -> None:
@@ -92,7 +92,7 @@ def test_a_group_inside_a_part_survives(rendered_bank: PsfBank) -> None:
     ],
 )
 def test_the_group_of_a_row(path: str, group: str, name: str) -> None:
-    row = next(row for row in schema.TABLE if row.path == path)
+    row = next(row for row in layout.TABLE if row.path == path)
     assert (row.group, row.name) == (group, name)
 
 
@@ -138,7 +138,7 @@ def test_row_of(path: str, known: bool) -> None:
 
 def test_markdown_has_a_line_for_every_row() -> None:
     lines = schema.markdown().splitlines()
-    assert len(lines) == 2 + len(schema.TABLE)
+    assert len(lines) == 2 + len(layout.TABLE)
     assert all(line.count("|") == 6 for line in lines)
     assert (
         "| `/settings/NNN/psf/kernels` | f4 | C, Ty, Tx, K, K | 1 | effective PSF, centroid on the array centre |"

@@ -72,7 +72,7 @@ def test_a_reader_of_its_own_finds_what_the_schema_says(small_bank: PsfBank, tmp
     small_bank.save(tmp_path / "a.h5")
     calibration = small_bank.at()
     with h5py.File(tmp_path / "a.h5") as file:
-        assert (file.attrs["schema"], file.attrs["schema_version"]) == (b"psfbank", b"1.2")
+        assert (file.attrs["schema"], file.attrs["schema_version"]) == (b"psfbank", b"1.3")
         assert (file.attrs["height_px"], file.attrs["width_px"], file.attrs["channels"]) == (96, 128, b"R,G,B")
         assert file.attrs["lens"].decode() == "f/2 Ω"
         setting = file["settings/000"]
@@ -266,10 +266,10 @@ def test_verify_tells_what_is_inside(small_bank: PsfBank, tmp_path: Path) -> Non
     summary = store.verify(path)
     assert summary.path == str(path)
     assert summary.file_bytes == path.stat().st_size
-    assert summary.schema_version == "1.2"
+    assert summary.schema_version == "1.3"
     assert summary.camera == small_bank.camera
     assert [s.parts for s in summary.settings] == [
-        ("psf", "zernike", "distortion", "illumination", "noise", "evidence", "evidence/edges")
+        ("psf", "zernike", "distortion", "illumination", "noise", "evidence", "evidence/edges", "axis")
     ]
     assert summary.settings[0].setting.known() == small_bank.at().setting.known()
     kernels = next(d for d in summary.datasets if d.path == "/settings/000/psf/kernels")

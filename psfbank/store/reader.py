@@ -13,7 +13,7 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
-from psfbank import schema
+from psfbank import layout, schema
 from psfbank.canonical import parse_json
 from psfbank.errors import CorruptBankError, UnsafeBankError, UnsupportedSchemaError
 from psfbank.model import Calibration, Camera, Setting
@@ -99,7 +99,7 @@ def verify(path: PathLike) -> BankSummary:
         camera, calibrations = schema.rebuild(content)
     root = content.attributes["/"]
     settings = tuple(
-        SettingSummary(c.setting, tuple(part.group for part in schema.PARTS if getattr(c, part.field) is not None))
+        SettingSummary(c.setting, tuple(part.group for part in layout.PARTS if getattr(c, part.field) is not None))
         for c in calibrations
     )
     return BankSummary(
@@ -138,12 +138,12 @@ def _read(path: Path) -> tuple[schema.Content, tuple[DatasetSummary, ...]]:
 
 def _require_version(root: guard.Attributes) -> None:
     text = {name: guard.plain(root[name]) for name in ("schema", "schema_version") if name in root}
-    if text.get("schema") != schema.SCHEMA:
+    if text.get("schema") != layout.SCHEMA:
         raise UnsupportedSchemaError("this HDF5 file is no PSF bank", remedy="Name a file that psfbank wrote")
     version = str(text.get("schema_version", ""))
-    if version.split(".")[0] != schema.VERSION.split(".")[0]:
+    if version.split(".")[0] != layout.VERSION.split(".")[0]:
         raise UnsupportedSchemaError(
-            f"this bank has schema version {version}, this program reads {schema.VERSION}",
+            f"this bank has schema version {version}, this program reads {layout.VERSION}",
             remedy="Install the psfbank that wrote it",
         )
 

@@ -14,7 +14,7 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
-from psfbank import schema
+from psfbank import layout, schema
 from psfbank.canonical import canonical_json
 from psfbank.errors import BankFormatError
 from psfbank.model import Calibration, Camera
@@ -88,7 +88,7 @@ def _image(content: schema.Content) -> bytes:
             digest = hashlib.sha256(array.tobytes()).hexdigest()
             manifest[name] = {"dtype": row.dtype, "shape": list(array.shape), "sha256": digest}
         manifest_bytes = canonical_json(manifest)
-        manifest_row = next(row for row in schema.TABLE if row.path == "/manifest")
+        manifest_row = next(row for row in layout.TABLE if row.path == "/manifest")
         _dataset(file, "/manifest", np.frombuffer(manifest_bytes, dtype=np.uint8), manifest_row)
         for name, attributes in content.attributes.items():
             for key, value in sorted(attributes.items()):
@@ -100,7 +100,7 @@ def _image(content: schema.Content) -> bytes:
         return bytes(file.id.get_file_image())
 
 
-def _dataset(file: Any, path: str, values: npt.NDArray[Any], row: schema.Row) -> None:
+def _dataset(file: Any, path: str, values: npt.NDArray[Any], row: layout.Row) -> None:
     if values.size == 0:
         raise BankFormatError("this array is empty", where=path, remedy="Leave the whole part out instead")
     dataset = file.create_dataset(
