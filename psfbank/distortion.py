@@ -7,27 +7,32 @@ smooth values where the cubic itself would run away.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+
 import numpy as np
 import numpy.typing as npt
-from scipy.interpolate import BSpline, RectBivariateSpline
+from scipy.interpolate import RectBivariateSpline
 from scipy.ndimage import distance_transform_edt
 
-from psfbank.arrays import FloatArray, IntArray
+from psfbank.arrays import BoolArray, FloatArray, IntArray
+from psfbank.spline import Surface, blocks
 
 CONVERGED_PX = 1e-6
+START_NODES = 4  # of the table of starts, a knot span
 MAP_STEP_PX = 8  # between the nodes at which `pixel_map` inverts the map; a cubic spline joins them
 
 
 def stereographic(rays: FloatArray) -> npt.NDArray[np.float64]:
     """Rays (N, 2) as x/z, y/z -> stereographic directions u = 2 tan(theta / 2) along the ray, (N, 2)."""
-    length = np.sqrt(1.0 + np.sum(np.square(rays), axis=-1, keepdims=True))
-    return np.asarray(2.0 * rays / (1.0 + length))
+    shrink = 2.0 / (1.0 + np.sqrt(1.0 + rays[..., 0] ** 2 + rays[..., 1] ** 2))
+    return np.asarray(rays * shrink[..., None])
 
 
 def from_stereographic(u: FloatArray) -> npt.NDArray[np.float64]:
     """Stereographic directions (N, 2) -> rays (N, 2) as x/z, y/z; NaN at 90 degrees from the axis and beyond."""
-    shrink = 1.0 - np.sum(np.square(u), axis=-1, keepdims=True) / 4.0
-    return np.asarray(u / np.where(shrink > 0, shrink, np.nan))
+    shrink = 1.0 - (u[..., 0] ** 2 + u[..., 1] ** 2) / 4.0
+    return np.asarray(u / np.where(shrink > 0, shrink, np.nan)[..., None])
 
 
 def basis(knots: FloatArray, at: FloatArray) -> tuple[IntArray, FloatArray, FloatArray]:
@@ -46,72 +51,143 @@ def basis(knots: FloatArray, at: FloatArray) -> tuple[IntArray, FloatArray, Floa
     values, slopes : (N, 4) float64
         The four functions and their derivatives (de Boor's recurrence).
     """
+    at = np.asarray(at, dtype=np.float64)
     inside = np.clip(at, knots[3], knots[-4])
-    cubic = BSpline.design_matrix(inside, knots, 3)
-    square = BSpline.design_matrix(inside, knots[1:-1], 2)
-    first = cubic.indices.reshape(-1, 4)[:, 0]
-    span = first[:, None] + np.arange(1, 4)
-    step = 3.0 * square.data.reshape(-1, 3) / (knots[span + 3] - knots[span])
-    slopes = -np.diff(step, axis=1, prepend=0.0, append=0.0)
-    values = cubic.data.reshape(-1, 4) + slopes * (at - inside)[:, None]
-    return first, values, slopes
+    last = np.clip(np.searchsorted(knots, inside, side="right") - 1, 3, len(knots) - 5)
+    before = [inside - knots[last - j] for j in range(3)]
+    behind = [knots[last + 1 + j] - inside for j in range(3)]
+    lower: list[npt.NDArray[np.float64]] = []
+    functions = [np.ones(at.shape)]
+    for degree in range(3):
+        lower, functions = functions, [np.zeros(at.shape)]
+        for j, function in enumerate(lower):
+            share = function / (behind[j] + before[degree - j])
+            functions[-1] = functions[-1] + behind[j] * share
+            functions.append(before[degree - j] * share)
+    steps = [3.0 * f / (behind[j] + before[2 - j]) for j, f in enumerate(lower)]
+    slopes = np.stack([-steps[0], steps[0] - steps[1], steps[1] - steps[2], steps[2]], axis=-1)
+    values = np.stack(functions, axis=-1)
+    beyond = np.flatnonzero(at != inside)
+    values[beyond] += slopes[beyond] * (at - inside)[beyond, None]
+    return last - 3, values, slopes
 
 
-def _combine(
-    coefficients: FloatArray, first: tuple[IntArray, IntArray], weight_x: FloatArray, weight_y: FloatArray
-) -> npt.NDArray[np.float64]:
-    # sixteen passes over N points need far less memory than one pass over (N, 16)
-    out = np.zeros((len(weight_x), 2))
-    for j in range(4):
-        for i in range(4):
-            out += (coefficients[:, first[1] + j, first[0] + i] * (weight_y[:, j] * weight_x[:, i])).T
-    return out
+@dataclass(frozen=True, eq=False)
+class _Lens:
+    """One channel of a map, ready for many places: u -> px as polynomials, and a table of where to start back."""
+
+    surface: Surface
+    scale_px: FloatArray
+    centre_px: FloatArray
+
+    @cached_property
+    def start(self) -> Surface:
+        """Px -> u, roughly: Newton's answers at the nodes of a grid over all that the knots cover, joined by a spline.
+
+        Nodes without an answer get their nearest neighbour's; it is only where to begin.
+        """
+        x, y = self.surface.x.breaks, self.surface.y.breaks
+        reached = self.surface.at(*(g.ravel() for g in np.meshgrid(x, y)))
+        nodes = [
+            line.min() + max(np.ptp(line), 1.0) * np.linspace(0, 1, START_NODES * len(k))
+            for line, k in zip(reached, (x, y), strict=True)
+        ]
+        xy_px = np.stack(np.meshgrid(*nodes), axis=-1)
+        flat = xy_px.reshape(-1, 2)
+        far = self.far_start(flat)
+        u = _walk(self, flat, far)
+        u = _filled((far if np.isnan(u).all() else u).reshape(xy_px.shape))
+        fits = [RectBivariateSpline(nodes[1], nodes[0], u[..., k]) for k in range(2)]
+        knots_y, knots_x, _ = fits[0].tck
+        counts = len(knots_y) - 4, len(knots_x) - 4
+        return Surface.of(knots_x, knots_y, np.stack([fit.tck[2].reshape(counts) for fit in fits]))
+
+    def far_start(self, xy_px: FloatArray) -> npt.NDArray[np.float64]:
+        """Where to begin anywhere: the map without its spline."""
+        return np.asarray((xy_px - self.centre_px) / self.scale_px)
+
+
+@lru_cache(maxsize=12)
+def _prepared(matrix: bytes, knots_x: bytes, knots_y: bytes, coefficients: bytes) -> _Lens:
+    camera_matrix = np.frombuffer(matrix).reshape(3, 3)
+    along_x, along_y = np.frombuffer(knots_x), np.frombuffer(knots_y)
+    scale, centre = np.diag(camera_matrix)[:2], camera_matrix[:2, 2]
+    # splines hold u itself exactly: its coefficients are the running means of the knots (Marsden's identity)
+    means = [np.convolve(k[1:-1], np.ones(3) / 3, mode="valid") for k in (along_x, along_y)]
+    straight = np.stack(np.meshgrid(*(means[k] * scale[k] + centre[k] for k in range(2))))
+    moved = np.frombuffer(coefficients).reshape(straight.shape)
+    return _Lens(Surface.of(along_x, along_y, straight + moved), scale, centre)
+
+
+def _lens(camera_matrix: FloatArray, knots_x: FloatArray, knots_y: FloatArray, coefficients: FloatArray) -> _Lens:
+    # known again by its numbers: a few thousand bytes, where preparing it takes a millisecond
+    return _prepared(*(np.asarray(a, np.float64).tobytes() for a in (camera_matrix, knots_x, knots_y, coefficients)))
 
 
 def project(
     rays: FloatArray, camera_matrix: FloatArray, knots_x: FloatArray, knots_y: FloatArray, coefficients: FloatArray
 ) -> npt.NDArray[np.float64]:
     """Rays (N, 2) -> pixels (N, 2): f u + c + spline(u), with `coefficients` (2, Ny, Nx) px."""
-    u = stereographic(rays)
-    first_x, value_x, _ = basis(knots_x, u[:, 0])
-    first_y, value_y, _ = basis(knots_y, u[:, 1])
-    moved = _combine(coefficients, (first_x, first_y), value_x, value_y)
-    return np.asarray(u * np.diag(camera_matrix)[:2] + camera_matrix[:2, 2] + moved)
+    surface = _lens(camera_matrix, knots_x, knots_y, coefficients).surface
+    xy_px = np.empty((len(rays), 2))
+    for part in blocks(len(rays)):
+        u = stereographic(rays[part])
+        xy_px[part] = surface.at(u[:, 0], u[:, 1]).T
+    return xy_px
 
 
 def project_stereographic(
     u: FloatArray, camera_matrix: FloatArray, knots_x: FloatArray, knots_y: FloatArray, coefficients: FloatArray
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
     """Stereographic directions (N, 2) -> pixels (N, 2) and their derivatives (N, 2, 2), [pixel axis, u axis]."""
-    first_x, value_x, slope_x = basis(knots_x, u[:, 0])
-    first_y, value_y, slope_y = basis(knots_y, u[:, 1])
-    first, scale = (first_x, first_y), np.diag(camera_matrix)[:2]
-    xy_px = u * scale + camera_matrix[:2, 2] + _combine(coefficients, first, value_x, value_y)
-    along_x = _combine(coefficients, first, slope_x, value_y)
-    along_y = _combine(coefficients, first, value_x, slope_y)
-    return xy_px, np.stack([along_x, along_y], axis=-1) + np.diag(scale)
+    surface = _lens(camera_matrix, knots_x, knots_y, coefficients).surface
+    xy_px, jacobian = np.empty((len(u), 2)), np.empty((len(u), 2, 2))
+    for part in blocks(len(u)):
+        value, along_x, along_y = surface.with_slopes(u[part, 0], u[part, 1])
+        xy_px[part], jacobian[part, :, 0], jacobian[part, :, 1] = value.T, along_x.T, along_y.T
+    return xy_px, jacobian
+
+
+def _walk(lens: _Lens, xy_px: FloatArray, start: FloatArray, steps: int = 25) -> npt.NDArray[np.float64]:
+    """Newton's method from `start` (N, 2); NaN where it does not arrive, or the map is folded over."""
+    found = np.full(xy_px.shape, np.nan)
+    for part in blocks(len(xy_px)):
+        (x, y), (to_x, to_y) = start[part].T.copy(), xy_px[part].T.copy()
+        where = np.arange(part.start, part.stop)
+        keep: BoolArray = np.isfinite(x + y + to_x + to_y)
+        for _ in range(steps):
+            if not keep.all():
+                x, y, to_x, to_y, where = x[keep], y[keep], to_x[keep], to_y[keep], where[keep]
+            if not len(where):
+                break
+            at, (xx, yx), (xy, yy) = lens.surface.with_slopes(x, y)
+            miss_x, miss_y = to_x - at[0], to_y - at[1]
+            det = xx * yy - xy * yx
+            # a fold (det <= 0) has no inverse to walk to: such a point leaves the iteration without an answer
+            sound = det > 0
+            there = sound & (np.fmax(np.abs(miss_x), np.abs(miss_y)) < CONVERGED_PX / 100)
+            found[where[there], 0], found[where[there], 1] = x[there], y[there]
+            keep = sound & ~there
+            det = np.where(sound, det, 1.0)
+            x, y = x + (yy * miss_x - xy * miss_y) / det, y + (xx * miss_y - yx * miss_x) / det
+    return found
 
 
 def unproject_stereographic(
     xy_px: FloatArray, camera_matrix: FloatArray, knots_x: FloatArray, knots_y: FloatArray, coefficients: FloatArray
 ) -> npt.NDArray[np.float64]:
     """Pixels (N, 2) -> stereographic directions (N, 2), which reach beyond 90 degrees; NaN where nothing lands."""
-    u = (xy_px - camera_matrix[:2, 2]) / np.diag(camera_matrix)[:2]
-    active = np.flatnonzero(np.isfinite(u).all(axis=1))
-    done = np.zeros(len(u), dtype=bool)
-    for _ in range(25):
-        got, jacobian = project_stereographic(u[active], camera_matrix, knots_x, knots_y, coefficients)
-        miss = xy_px[active] - got
-        det = np.linalg.det(jacobian)
-        done[active] = (np.abs(miss).max(axis=1) < CONVERGED_PX / 100) & (det > 0)
-        # a fold (det <= 0) has no inverse to walk to: such a point leaves the iteration without an answer
-        go = ~done[active] & (det > 0)
-        if not go.any():
-            break
-        active = active[go]
-        u[active] += np.linalg.solve(jacobian[go], miss[go, :, None])[..., 0]
-    u[~done] = np.nan
-    return np.asarray(u)
+    lens = _lens(camera_matrix, knots_x, knots_y, coefficients)
+    nodes = START_NODES**2 * len(lens.surface.x.breaks) * len(lens.surface.y.breaks)
+    if len(xy_px) < nodes:  # a table would take longer than it saves
+        return _walk(lens, xy_px, lens.far_start(xy_px))
+    start = np.empty((len(xy_px), 2))
+    for part in blocks(len(xy_px)):
+        start[part] = lens.start.at(xy_px[part, 0], xy_px[part, 1]).T
+    u = _walk(lens, xy_px, start, steps=4)
+    if (lost := np.flatnonzero(np.isnan(u[:, 0]))).size:
+        u[lost] = _walk(lens, xy_px[lost], lens.far_start(xy_px[lost]))
+    return u
 
 
 def unproject(
@@ -119,6 +195,15 @@ def unproject(
 ) -> npt.NDArray[np.float64]:
     """Pixels (N, 2) -> rays (N, 2) by Newton's method on `project`, to 1e-6 px; NaN where it does not converge."""
     return from_stereographic(unproject_stereographic(xy_px, camera_matrix, knots_x, knots_y, coefficients))
+
+
+def _filled(u: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Give nodes (Ny, Nx, 2) that are NaN the values of the nearest that are not."""
+    missing = np.isnan(u[..., 0])
+    if not missing.any():
+        return u
+    nearest = distance_transform_edt(missing, return_distances=False, return_indices=True)
+    return np.asarray(u[tuple(nearest)])
 
 
 def pixel_map(
@@ -154,9 +239,7 @@ def pixel_map(
     missing = np.isnan(u[..., 0])
     if missing.all():
         return np.full((height, width, 2), np.nan, dtype=np.float32)
-    if missing.any():
-        nearest = distance_transform_edt(missing, return_distances=False, return_indices=True)
-        u = u[tuple(nearest)]
+    u = _filled(u)
     x_px, y_px = np.arange(width), np.arange(height)
     dense = np.stack([RectBivariateSpline(nodes_y, nodes_x, u[..., k])(y_px, x_px) for k in range(2)], axis=-1)
     if missing.any():

@@ -81,6 +81,46 @@ def test_a_pixel_that_no_ray_reaches_is_nan_and_spoils_no_other() -> None:
     assert np.isfinite(rays[1]).all()
 
 
+def test_many_points_come_back_as_few_do(wavy: tuple[np.ndarray, ...]) -> None:
+    """Where a table of starts pays, the answers are those without it: also beyond the knots, NaN stays NaN."""
+    xy = np.random.default_rng(1).uniform([-150, -120], [SIZE[1] + 150, SIZE[0] + 120], (20_000, 2))
+    xy[::1000] = np.nan, 1.0
+    rays = distortion.unproject(xy, *wavy)
+    few = np.concatenate([distortion.unproject(part, *wavy) for part in np.split(xy, 40)])
+    np.testing.assert_allclose(rays, few, atol=1e-9)
+    back = distortion.project(rays, *wavy)
+    assert np.isnan(back[::1000]).all()
+    np.testing.assert_array_less(np.nanmax(np.abs(back - xy)), 1e-6)
+
+
+def test_a_fold_leaves_many_points_without_an_answer_and_finds_the_rest() -> None:
+    greville_x, greville_y = (np.convolve(k[1:-1], np.ones(3) / 3, "valid") for k in (KNOTS_X, KNOTS_Y))
+    folded = -600.0 * np.stack(np.meshgrid(greville_x**3, 0 * greville_y))
+    axis = np.column_stack([np.linspace(0, 1.5, 4001), np.zeros(4001)])
+    turn = distortion.project_stereographic(axis, MATRIX, KNOTS_X, KNOTS_Y, folded)[0][:, 0].max()
+    xy = np.column_stack([np.linspace(320 - turn, turn + 40, 8000), np.full(8000, 120.0)])
+    rays = distortion.unproject(xy, MATRIX, KNOTS_X, KNOTS_Y, folded)
+    few = np.concatenate([distortion.unproject(part, MATRIX, KNOTS_X, KNOTS_Y, folded) for part in np.split(xy, 16)])
+    np.testing.assert_array_equal(np.isnan(rays), np.isnan(few))
+    assert 200 < turn < 260
+    assert np.isnan(rays[xy[:, 0] > turn + 0.01]).all()
+    assert np.isfinite(rays[np.abs(xy[:, 0] - 160) < turn - 161]).all()
+
+
+def test_a_map_that_sends_everything_to_one_column_has_no_inverse() -> None:
+    greville_x, greville_y = (np.convolve(k[1:-1], np.ones(3) / 3, "valid") for k in (KNOTS_X, KNOTS_Y))
+    flat = -300.0 * np.stack(np.meshgrid(greville_x, 0 * greville_y))
+    assert np.isnan(distortion.unproject(np.full((9000, 2), 120.0), MATRIX, KNOTS_X, KNOTS_Y, flat)).all()
+
+
+def test_maps_that_differ_in_one_number_are_told_apart(wavy: tuple[np.ndarray, ...]) -> None:
+    ray = np.array([[0.1, 0.05]])
+    before = distortion.project(ray, *wavy)
+    other = wavy[3].copy()
+    other[0] += 1.0  # splines sum to one
+    np.testing.assert_allclose(distortion.project(ray, *wavy[:3], other) - before, [[1.0, 0.0]], atol=1e-9)
+
+
 def test_the_pixel_map_agrees_with_unproject(wavy: tuple[np.ndarray, ...]) -> None:
     smooth = (*wavy[:3], wavy[3] / 2)
     dense = distortion.pixel_map(SIZE, *smooth)
