@@ -20,6 +20,7 @@ from scipy.special import ndtr
 
 from calib.edge.shape import HEAD, Wing, esf_columns, lsf_columns, otf_columns
 from psfbank.arrays import FloatArray, IntArray
+from psfbank.errors import FitFailed
 
 TERMS = (2, 3, 4, 5, 6, 8, 10, 12, 14, 16, 20)  # numbers of terms that are tried; two are a Gaussian's place and width
 WINGS = (Wing(2.0), Wing(2.0, leaning=True), Wing(8.0))  # none, the first, the first two and all are tried
@@ -92,6 +93,11 @@ def fit_trunk(profile: Profile, blur_px: float, freq_cpp: FloatArray, fine_px: F
     Returns
     -------
     Estimate
+
+    Raises
+    ------
+    FitFailed
+        When there are fewer places than a blurred step has unknowns.
     """
     middle, blur, level = _gaussian(profile, blur_px)
     x, most = profile.x_px - middle, max(TERMS)
@@ -102,6 +108,8 @@ def fit_trunk(profile: Profile, blur_px: float, freq_cpp: FloatArray, fine_px: F
     # what is at stake is the core: pixels of the plateaus tell nothing of the terms
     core = max(10, int(profile.count * np.mean(np.abs(x) < CORE_BLURS * blur)))
     candidates = [c for wings in range(len(WINGS) + 1) for c in _candidates(profile, weighted, wings, core)]
+    if not candidates:
+        raise FitFailed(f"its samples fall on {len(x)} distances only", remedy="Turn the edge by 5 or 8 degrees")
     least = min(c.criterion for c in candidates)
     shares = np.exp(0.5 * (least - np.array([c.criterion for c in candidates])))
     shares = np.where(shares > LEAST_WEIGHT, shares, 0.0) / np.sum(shares[shares > LEAST_WEIGHT])
@@ -148,14 +156,15 @@ def _gaussian(profile: Profile, blur_px: float) -> tuple[float, float, Array]:
 def _candidates(profile: Profile, weighted: Array, wings: int, core: int) -> Iterator[_Candidate]:
     """Judge every number of terms beside so many wings."""
     columns = np.concatenate([np.arange(HEAD + wings), np.arange(HEAD + len(WINGS), weighted.shape[1])])
+    columns = columns[: len(weighted) - 1]  # few samples, whose phases fall together, tell no more
     value = (profile.value * np.sqrt(profile.weight))[:, None]
     triangle: Array = np.asarray(np.linalg.qr(np.concatenate([weighted[:, columns], value], axis=1), mode="r"))
     left = float(value[:, 0] @ value[:, 0]) + profile.inner - np.cumsum(triangle[:-1, -1] ** 2)
     floor = np.finfo(float).eps * profile.count
-    told = np.abs(np.diag(triangle)[:-1]) > LEAST_PIVOT * _dense_pivots(wings)
+    told = np.abs(np.diag(triangle)[:-1]) > LEAST_PIVOT * _dense_pivots(wings)[: len(columns)]
     for terms in TERMS:
         size = HEAD + wings + terms
-        if terms > TERMS[0] and (size > len(value) - 2 or not told[:size].all()):
+        if size > len(columns) or (terms > TERMS[0] and (size > len(value) - 2 or not told[:size].all())):
             return
         chi2 = max(float(left[size - 1]), floor)
         criterion = profile.count * float(np.log(chi2 / profile.count)) + size * float(np.log(core))
