@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from concurrent.futures import Executor
 from dataclasses import replace
 from pathlib import Path
@@ -13,17 +14,20 @@ from calib.edge_pieces import find_edges_of
 from calib.edge_responses import measure_edges
 from calib.evidence import gather, measure_wavefront, render_psfs
 from calib.focus import own_focus_m, require_one_lens
-from calib.manifest import load_plan
+from calib.manifest import Plan, load_plan
 from calib.measure import find_points, measure_noise, measure_shading
 from calib.planes import centre_boards, find_boards, find_noise_targets, measure_distortion, sharp_geometry
 from calib.progress import Report, silent
 from calib.psf import tile_nodes
 from calib.residuals import tile_evidence
 from calib.session import Journal, provenance, read_session
+from calib.settings import along_axis, axis_of, by_setting
 from calib.unmodelled import add_remainder
 from psfbank.bank import PsfBank
 from psfbank.errors import CalibrationError
 from psfbank.model import Calibration
+
+log = logging.getLogger(__name__)
 
 TILES_A_DIAGONAL, SMALLEST_TILE_PX = 20, 60.0
 
@@ -47,16 +51,35 @@ def calibrate(
     Returns
     -------
     PsfBank
-        One calibration; a part that nobody captured is None, and its provenance says so.
+        One calibration, or one for each setting at which charts were shot; a part that nobody captured is None, and
+        its provenance says so.
 
     Raises
     ------
     ManifestError
-        When capture.toml is wrong, or describes several settings of the lens.
+        When capture.toml is wrong, or describes several lenses.
     CalibrationError
         When no part at all could be measured.
     """
-    plan, journal = load_plan(session), Journal()
+    plan = load_plan(session)
+    key = axis_of(plan)
+    if key is None:
+        return PsfBank(plan.camera, (_calibrated(plan, seed, executor, report),))
+    settings = []
+    for part in by_setting(plan, key):
+        log.info("%s = %g", key, getattr(part.setting, key))
+        try:
+            settings.append(_calibrated(part, seed, executor, report))
+        except CalibrationError as error:  # one setting of several: the others stand
+            log.warning("%s = %g: %s", key, getattr(part.setting, key), error)
+    if not settings:
+        raise CalibrationError(f"nothing could be measured at any {key}", where=str(plan.path))
+    return PsfBank(plan.camera, along_axis(settings, key))
+
+
+def _calibrated(plan: Plan, seed: int, executor: Executor | None, report: Report) -> Calibration:
+    """Calibrate one setting of the lens."""
+    journal = Journal()
     require_one_lens(plan)
     setting = replace(plan.setting, focus_m=own_focus_m(plan))
     shots = read_session(plan, journal, report)
@@ -88,4 +111,4 @@ def calibrate(
     seen = tile_evidence(wavefront, evidence, noise, psf, asymmetry)
     parts = (psf, zernike, distortion, shading, noise)
     told = {**provenance(plan, journal), "seed": seed}
-    return PsfBank(plan.camera, (Calibration(setting, *parts, told, seen, responses),))
+    return Calibration(setting, *parts, told, seen, responses)

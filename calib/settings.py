@@ -1,0 +1,145 @@
+"""Sessions at several settings of the lens: one calibration each, and how well neighbours predict one left out.
+
+Charts that were shot at several values of one setting (focus distance, zoom, pressure) make an axis. Each value is
+calibrated from what was shot there; `psfbank.along` interpolates between. Each calibration keeps the error of the map
+that the others predict in its place: what interpolation can be trusted to.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import numpy.typing as npt
+from scipy.optimize import least_squares
+from scipy.spatial.transform import Rotation
+
+from calib.manifest import Entry, Plan
+from psfbank.along import mixed_map, weights
+from psfbank.arrays import FloatArray
+from psfbank.axis import AXIS_KEYS, Axis, axis_scale
+from psfbank.errors import ManifestError
+from psfbank.model import Calibration, DistortionMap
+
+CHARTS = ("chessboard", "charuco", "corners", "noise_target")  # that tell the picture's geometry
+GRID = (12, 9)  # places at which maps are compared
+
+log = logging.getLogger(__name__)
+
+
+def axis_of(plan: Plan) -> str | None:
+    """Name the setting along which charts were shot; None when all were shot at one.
+
+    Raises
+    ------
+    ManifestError
+        When charts differ in two settings, or some do not say at which they were shot.
+    """
+    charts = [entry for entry in plan.entries if entry.kind in CHARTS]
+    values = {key: {getattr(entry.setting, key) for entry in charts} for key in AXIS_KEYS}
+    varying = [key for key, found in values.items() if len({v for v in found if not np.isnan(v)}) > 1]
+    if len(varying) > 1:
+        raise ManifestError(
+            f"charts differ in {' and '.join(varying)}",
+            where=str(plan.path),
+            remedy="Along one axis one setting moves; describe each other one in a capture.toml of its own",
+        )
+    if varying and any(np.isnan(v) for v in values[varying[0]]):
+        raise ManifestError(
+            f"charts differ in {varying[0]}, and some do not state theirs",
+            where=str(plan.path),
+            remedy=f"Give {varying[0]} for each [[capture]]",
+        )
+    return varying[0] if varying else None
+
+
+def by_setting(plan: Plan, key: str) -> tuple[Plan, ...]:
+    """Split a plan into one for each value of a setting at which charts were shot, in rising order.
+
+    Darks serve all; flats and slanted edges those settings at which they were shot, flats all the others too. Points at
+    other focus distances go along: they are further planes of the wavefront.
+    """
+    values = sorted({getattr(entry.setting, key) for entry in plan.entries if entry.kind in CHARTS})
+    return tuple(
+        replace(plan, setting=replace(plan.setting, **{key: value}), entries=_entries_at(plan.entries, key, value))
+        for value in values
+    )
+
+
+def _entries_at(entries: Sequence[Entry], key: str, value: float) -> tuple[Entry, ...]:
+    own = [entry for entry in entries if getattr(entry.setting, key) == value]
+    flats_there = any(entry.kind == "flat" for entry in own)
+    chosen = []
+    for entry in entries:
+        shared = entry.kind == "dark" or (entry.kind == "flat" and not flats_there) or _unstated(entry, key)
+        if entry in own or (entry.kind == "led" and key == "focus_m" and not _unstated(entry, key)):
+            chosen.append(entry)
+        elif shared:
+            chosen.append(replace(entry, setting=replace(entry.setting, **{key: value})))
+    return tuple(chosen)
+
+
+def _unstated(entry: Entry, key: str) -> bool:
+    return bool(np.isnan(getattr(entry.setting, key)))
+
+
+def along_axis(calibrations: Sequence[Calibration], key: str) -> tuple[Calibration, ...]:
+    """Mark calibrations as those of one axis, each with the error of the map that the others predict for it.
+
+    Parameters
+    ----------
+    calibrations : sequence of Calibration
+        At different values of `key`.
+    key : str
+
+    Returns
+    -------
+    tuple of Calibration
+        In rising order of the axis's scale.
+    """
+    ordered = sorted(calibrations, key=lambda c: axis_scale(key, getattr(c.setting, key)))
+    places = np.array([axis_scale(key, getattr(c.setting, key)) for c in ordered])
+    marked = []
+    for k, calibration in enumerate(ordered):
+        missed, own = _left_out(ordered, places, k), _heldout_px(calibration)
+        if np.isfinite(missed):
+            value = getattr(calibration.setting, key)
+            log.info("%s = %g left out: predicted to %.3f px, its own held-out error %.3f px", key, value, missed, own)
+        marked.append(replace(calibration, axis=Axis(key, np.array([missed, own]))))
+    return tuple(marked)
+
+
+def _left_out(ordered: Sequence[Calibration], places: FloatArray, k: int) -> float:
+    """2-D RMS, px, of the map that all settings but one predict for it; NaN for the outermost."""
+    maps = [c.distortion for c in ordered]
+    there = [i for i, found in enumerate(maps) if found is not None and i != k]
+    own = maps[k]
+    if own is None or not any(i < k for i in there) or not any(i > k for i in there):
+        return float("nan")
+    rest = [found for i in there if (found := maps[i]) is not None]
+    return map_distance_px(mixed_map(rest, weights(places[there], float(places[k]))), own)
+
+
+def map_distance_px(one: DistortionMap, other: DistortionMap) -> float:
+    """2-D RMS distance, px, of two maps over the second's valid region, the rotation of the frame apart."""
+    channel = "G" if "G" in other.channels else other.channels[0]
+    low, high = other.valid_region.min(axis=0), other.valid_region.max(axis=0)
+    xy_px = np.stack(np.meshgrid(*(np.linspace(a, b, n) for a, b, n in zip(low, high, GRID, strict=True))), axis=-1)
+    xy_px = xy_px.reshape(-1, 2)
+    rays = other.unproject(xy_px, channel)
+    seen = np.isfinite(rays).all(axis=1)
+    toward = np.column_stack([rays[seen], np.ones(int(seen.sum()))])
+
+    def apart(turn: FloatArray) -> npt.NDArray[np.float64]:
+        turned = Rotation.from_rotvec(turn).apply(toward)
+        return np.asarray((one.project(turned[:, :2] / turned[:, 2:], channel) - xy_px[seen]).ravel())
+
+    fit = least_squares(apart, np.zeros(3), x_scale=1e-3)
+    return float(np.sqrt(2 * np.mean(fit.fun**2)))
+
+
+def _heldout_px(calibration: Calibration) -> float:
+    told = calibration.provenance.get("summary", {}).get("distortion", {})
+    return float(told.get("heldout_rms_px", np.nan))

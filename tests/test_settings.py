@@ -1,0 +1,113 @@
+"""Sessions at several settings: which setting moves, what goes to which, and how well neighbours predict one."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from scipy.spatial.transform import Rotation
+
+from calib.geometry import fit_distortion, fit_poses
+from calib.manifest import Entry, Plan
+from calib.settings import along_axis, axis_of, by_setting, map_distance_px
+from psfbank.along import between
+from psfbank.errors import ManifestError
+from psfbank.model import Calibration, Camera, Corners, DistortionMap, Setting
+
+NAN = float("nan")
+SIZE_PX = (480, 640)
+NOISE_PX = 0.03
+GRID_MM = np.stack(np.meshgrid(np.arange(11), np.arange(8)), axis=-1).reshape(-1, 2) * 30.0
+
+Array = npt.NDArray[np.float64]
+
+
+def entry(kind: str, focus_m: float = NAN, focal_mm: float = 4.0) -> Entry:
+    return Entry(kind, (Path(f"{kind}.png"),), Setting(focal_mm=focal_mm, f_number=2.0, focus_m=focus_m))
+
+
+def plan(*entries: Entry) -> Plan:
+    camera = Camera("Maker", "Model", SIZE_PX, "mono", pitch_um=1.4)
+    setting = Setting(focal_mm=4.0, f_number=2.0)
+    return Plan(Path("capture.toml"), Path(), camera, "linear", (64.0,), 1023.0, setting, (540.0,), entries)
+
+
+def kinds(part: Plan) -> list[tuple[str, float]]:
+    return [(e.kind, e.setting.focus_m) for e in part.entries]
+
+
+def test_one_setting_is_no_axis() -> None:
+    assert axis_of(plan(entry("chessboard", 1.0), entry("led", 0.5), entry("dark"))) is None
+    assert axis_of(plan(entry("chessboard"), entry("flat"))) is None
+
+
+def test_the_axis_is_what_charts_differ_in() -> None:
+    assert axis_of(plan(entry("chessboard", 1.0), entry("charuco", 0.5))) == "focus_m"
+    assert axis_of(plan(entry("chessboard", focal_mm=4.0), entry("chessboard", focal_mm=8.0))) == "focal_mm"
+    with pytest.raises(ManifestError, match="focus_m and focal_mm"):
+        axis_of(plan(entry("chessboard", 1.0, 4.0), entry("chessboard", 0.5, 8.0)))
+    with pytest.raises(ManifestError, match="do not state theirs"):
+        axis_of(plan(entry("chessboard", 1.0), entry("chessboard", 0.5), entry("chessboard")))
+
+
+def test_each_setting_gets_its_own_and_what_all_share() -> None:
+    shot = [entry("chessboard", 1.0), entry("chessboard", 0.5), entry("led", 0.5), entry("flat", 1.0), entry("dark")]
+    near, far = by_setting(plan(*shot), "focus_m")
+    assert (near.setting.focus_m, far.setting.focus_m) == (0.5, 1.0)
+    assert kinds(near) == [("chessboard", 0.5), ("led", 0.5), ("flat", 0.5), ("dark", 0.5)]
+    assert kinds(far) == [("chessboard", 1.0), ("led", 0.5), ("flat", 1.0), ("dark", 1.0)]
+
+
+def lens(rays: Array, focus_m: float) -> Array:
+    d = 1 / focus_m
+    r2 = np.sum(rays**2, axis=1, keepdims=True)
+    px = (520 + 10 * d + 0.6 * d**2) * rays * (1 - (0.1 + 0.02 * d) * r2) + np.array([321.0, 238.0])
+    return px + 0.3 * np.sin(px[:, ::-1] / 90 + 0.2 * d)
+
+
+def boards(focus_m: float, seed: int, count: int = 12) -> Corners:
+    """Tilted boards over the field, seen through the lens at one focus."""
+    rng = np.random.default_rng(seed)
+    local = np.column_stack([GRID_MM - GRID_MM.mean(axis=0), np.zeros(len(GRID_MM))])
+    image, found = [], []
+    while len(image) < count:
+        turn = Rotation.from_euler("xyz", rng.uniform([-0.6, -0.6, -0.3], [0.6, 0.6, 0.3]))
+        away = rng.uniform(330, 560)
+        p = turn.apply(local) + away * np.append(rng.uniform([-0.42, -0.3], [0.42, 0.3]), 1.0)
+        px = lens(p[:, :2] / p[:, 2:], focus_m) + rng.normal(0, NOISE_PX, (len(p), 2))
+        inside = np.all((px > -0.5) & (px < np.array(SIZE_PX[::-1]) - 0.5), axis=1)
+        if inside.sum() > 40:
+            image.append(px)
+            found.append(inside)
+    return Corners(np.tile(GRID_MM, (count, 1, 1)), np.array(image), np.array(found))
+
+
+def test_a_setting_left_out_is_predicted_as_well_as_its_own_views() -> None:
+    """Boards at five focus distances: the map that four predict for the fifth serves it almost as its own does."""
+    focus_m = (0.4, 0.55, 0.9, 2.0, np.inf)
+    seen = {f: boards(f, seed) for seed, f in enumerate(focus_m)}
+    fits = {f: fit_distortion(corners, SIZE_PX) for f, corners in seen.items()}
+    told = {f: {"summary": {"distortion": {"heldout_rms_px": fit.heldout_rms_px}}} for f, fit in fits.items()}
+    bare = [Calibration(Setting(focus_m=f), distortion=fits[f].distortion, provenance=told[f]) for f in focus_m]
+    marked = along_axis(bare, "focus_m")
+    assert [c.setting.focus_m for c in marked] == sorted(focus_m, reverse=True)
+    left_out = {c.setting.focus_m: c.axis.left_out_px for c in marked if c.axis is not None}
+    assert np.isnan([left_out[0.4][0], left_out[np.inf][0]]).all()
+    for f in focus_m[1:-1]:
+        assert left_out[f][1] == pytest.approx(fits[f].heldout_rms_px)
+        predicted = between([c for c in marked if c.setting.focus_m != f], "focus_m", f).distortion
+        assert predicted is not None
+        assert left_out[f][0] == pytest.approx(map_distance_px(predicted, fits[f].distortion))
+        _, residuals = fit_poses(replace(fits[f], distortion=predicted), seen[f])
+        assert np.sqrt(np.nanmean(np.sum(residuals**2, axis=-1))) < 1.2 * fits[f].heldout_rms_px
+
+
+def test_distance_of_maps_is_free_of_the_frame() -> None:
+    fit = fit_distortion(boards(1.0, 3), SIZE_PX).distortion
+    stretched = replace(fit, camera_matrix=np.diag([1.001, 1.001, 1]) @ fit.camera_matrix)
+    assert map_distance_px(fit, fit) < 1e-6
+    assert 0.2 < map_distance_px(stretched, fit) < 0.6
+    assert isinstance(fit, DistortionMap)
