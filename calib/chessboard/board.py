@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 
+import cv2
 import numpy as np
 
 from calib.chessboard.corner import CornerFits, clipping_imbalance, fit_corners, window_px
@@ -19,6 +20,9 @@ from psfbank.sensor import cfa_sites
 WORST_IMBALANCE = 0.05  # of clipped sites about a corner
 LEAST_SHARE = 0.5  # of the corners that must be measurable in every channel
 UNSHARP_OF_CELL = 0.15  # blur beyond which neighbouring corners run together
+LEAST_CLEAR_PX = 2.0  # on either side of an edge: with less a corner's place, blur and contrast are not told apart
+MARKER_ROOM = 0.35  # of the white around a marker that its blurred border may darken
+_BITS = 4  # of the fractions in which polygons are drawn
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,6 +31,7 @@ class BoardDetection:
 
     `grid` (M, 2) counts columns and rows from the board's first inner corner; `xy_px` (M, 2), `found` (M,),
     `sigma_px` (M,) (of a coordinate) and `blur_px` (M,) (Gaussian sigma, pixel included) are by channel.
+    `marker_share` is the side of the markers of a ChArUco board over that of a cell, 0 of a chessboard.
     """
 
     grid: FloatArray
@@ -36,6 +41,7 @@ class BoardDetection:
     blur_px: Mapping[str, FloatArray]
     flags: Flag
     reason: str = ""
+    marker_share: float = 0.0
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "grid", frozen(self.grid, np.float64, "grid", "M,2"))
@@ -57,19 +63,99 @@ def sites(capture: Capture, camera: Camera, channel: str) -> tuple[FloatArray, B
     return pixels, np.equal(cfa_sites(camera.cfa, pixels.shape), layer)
 
 
-def _measure(capture: Capture, camera: Camera, channel: str, board: FloatArray) -> CornerFits:
-    """Fit every corner of a board (rows, columns, 2) in a channel; unevenly clipped and wrongly coloured ones fail."""
-    down, along = np.gradient(board, axis=(0, 1))
+def clear_of_markers(mask: BoolArray, board: FloatArray, share: float) -> BoolArray:
+    """Take the middle of every cell of a board (rows, columns, 2) out of a mask (H, W): there markers may lie.
+
+    Of black cells as well as of white ones: the sites about a corner stay alike on its four sides.
+    """
+    if share == 0:
+        return mask
+    grown = np.pad(board, ((1, 1), (1, 1), (0, 0)), mode="reflect", reflect_type="odd")
+    quads = np.stack([grown[:-1, :-1], grown[:-1, 1:], grown[1:, 1:], grown[1:, :-1]], axis=2).reshape(-1, 4, 2)
+    middle = quads.mean(axis=1, keepdims=True)
+    cell_px = 2**0.5 * np.linalg.norm(quads - middle, axis=2).mean(axis=1)
+    clear_px = np.maximum((1 - MARKER_ROOM) * (1 - share) / 2 * cell_px, LEAST_CLEAR_PX)
+    side = np.maximum(1 - 2 * clear_px / cell_px, 0.0)[:, None, None]
+    hidden = np.zeros(mask.shape, dtype=np.uint8)
+    for quad in np.rint((middle + side * (quads - middle)) * 2**_BITS):
+        cv2.fillConvexPoly(hidden, quad.astype(np.int32), 1, shift=_BITS)
+    return np.asarray(mask & (hidden == 0))
+
+
+def _measure(
+    capture: Capture, camera: Camera, channel: str, board: FloatArray, seen: BoolArray, share: float
+) -> tuple[CornerFits, int]:
+    """Fit every corner of a board (rows, columns, 2) in a channel; unevenly clipped and wrongly coloured ones fail.
+
+    Returns with the fits how many corners clipping alone spoilt.
+    """
+    down, along = (g.reshape(-1, 2) for g in np.gradient(board, axis=(0, 1)))
     flat = board.reshape(-1, 2)
     values, mask = sites(capture, camera, channel)
-    along, down = along.reshape(-1, 2), down.reshape(-1, 2)
+    mask = clear_of_markers(mask, board, share)
     fits = fit_corners(values, mask, flat, along, down)
-    good = fits.good
-    good = good & (clipping_imbalance(capture.saturated, mask, flat, window_px(along, down)) < WORST_IMBALANCE)
+    clipped = clipping_imbalance(capture.saturated, mask, flat, window_px(along, down)) >= WORST_IMBALANCE
+    good = fits.good & seen & ~clipped
     parity = np.where(np.indices(board.shape[:2]).sum(axis=0).ravel() % 2 == 0, 1.0, -1.0)
     sign = np.sign(fits.contrast) * parity
     good = good & (sign == np.sign(np.sum(sign[good]) + 1e-9))
-    return replace(fits, good=good)
+    return replace(fits, good=good), int(np.sum(clipped & seen))
+
+
+def measure(
+    capture: Capture,
+    camera: Camera,
+    board: FloatArray,
+    seen: BoolArray | None = None,
+    marker_share: float = 0.0,
+) -> BoardDetection:
+    """Measure corners that were found to a pixel or two.
+
+    Parameters
+    ----------
+    capture : Capture
+    camera : Camera
+    board : (rows, columns, 2) float
+        Where the corners lie, px; neighbours tell the size and turn of a corner's cells.
+    seen : (M,) bool, optional
+        Those to be measured; all when absent.
+    marker_share : float
+        Side of the markers inside the cells over that of a cell; 0 without markers.
+
+    Returns
+    -------
+    BoardDetection
+        UNSHARP where blur is large against the cells; SATURATED where clipped light spoilt more than half of the
+        corners of a channel; UNUSABLE where fewer than half of them could be measured.
+    """
+    count_y, count_x = board.shape[:2]
+    looked = np.ones(count_x * count_y, dtype=bool) if seen is None else seen
+    grid = np.stack(np.meshgrid(np.arange(count_x), np.arange(count_y)), axis=-1).reshape(-1, 2).astype(float)
+    fits, flags, reasons = {}, Flag.GOOD, []
+    for channel in camera.channels:
+        fits[channel], clipped = _measure(capture, camera, channel, board, looked, marker_share)
+        least = LEAST_SHARE * looked.sum()
+        if clipped > least:
+            flags |= Flag.SATURATED
+            reasons.append(f"light about {clipped} of {looked.sum()} corners is clipped in {channel}")
+        if fits[channel].good.sum() < least:
+            flags |= Flag.UNUSABLE
+            reasons.append(f"{fits[channel].good.sum()} of {looked.sum()} corners measurable in {channel}")
+    cell = float(np.median(np.linalg.norm(np.diff(board, axis=1), axis=-1)))
+    blurs = np.concatenate([f.blur_px[f.good if f.good.any() else looked] for f in fits.values()])
+    if np.median(blurs) > UNSHARP_OF_CELL * cell:
+        flags |= Flag.UNSHARP
+        reasons.insert(0, f"blur of {np.median(blurs):.1f} px in cells of {cell:.0f} px")
+    return BoardDetection(
+        grid=grid,
+        xy_px={c: f.xy_px for c, f in fits.items()},
+        found={c: f.good for c, f in fits.items()},
+        sigma_px={c: f.sigma_px for c, f in fits.items()},
+        blur_px={c: f.blur_px for c, f in fits.items()},
+        flags=flags,
+        reason="; ".join(reasons),
+        marker_share=marker_share,
+    )
 
 
 def detect(capture: Capture, camera: Camera, columns: int, rows: int) -> BoardDetection:
@@ -85,14 +171,13 @@ def detect(capture: Capture, camera: Camera, columns: int, rows: int) -> BoardDe
     Returns
     -------
     BoardDetection
-        PARTIAL where a rectangle of corners of a cropped board was found, whose place on the board is unknown; its
-        grid counts from its own first corner, and the target's shape should be taken as flat. UNSHARP where blur is
-        large against the cells; UNUSABLE where fewer than half of the corners of a channel could be measured.
+        As from `measure`. PARTIAL where a rectangle of corners of a cropped board was found, whose place on the board
+        is unknown; its grid counts from its own first corner, and the target's shape should be taken as flat.
 
     Raises
     ------
     NoTargetFound
-        When the picture shows no such board.
+        When the picture shows no such board, or one of another size.
     """
     grey = luminance(capture.pixels, camera.cfa)
     located = find_board(grey, columns, rows)
@@ -106,33 +191,13 @@ def detect(capture: Capture, camera: Camera, columns: int, rows: int) -> BoardDe
     board, whole = oriented(located[0]), located[1]
     if whole and (columns + rows) % 2 == 1 and not first_dark(grey, board):
         board = board[::-1, ::-1]  # only one of the two half-turns puts a dark cell first
-    count_y, count_x = board.shape[:2]
-    grid = np.stack(np.meshgrid(np.arange(count_x), np.arange(count_y)), axis=-1).reshape(-1, 2).astype(float)
-    fits = {channel: _measure(capture, camera, channel, board) for channel in camera.channels}
-    if not whole and min(fit.good.mean() for fit in fits.values()) < LEAST_SHARE:
+    found = measure(capture, camera, board)
+    if whole:
+        return found
+    if min(good.mean() for good in found.found.values()) < LEAST_SHARE:
         raise nothing  # a search for parts sees small boards in noise
-    cell = float(np.median(np.linalg.norm(np.diff(board, axis=1), axis=-1)))
-    flags, reasons = Flag.GOOD, []
-    if not whole:
-        flags |= Flag.PARTIAL
-        reasons.append(f"{count_x} x {count_y} corners of {columns} x {rows} in view")
-    blur = float(np.median(np.concatenate([f.blur_px for f in fits.values()])))
-    if blur > UNSHARP_OF_CELL * cell:
-        flags |= Flag.UNSHARP
-        reasons.append(f"blur of {blur:.1f} px in cells of {cell:.0f} px")
-    for channel, fit in fits.items():
-        if fit.good.mean() < LEAST_SHARE:
-            flags |= Flag.UNUSABLE
-            reasons.append(f"{fit.good.sum()} of {fit.good.size} corners measurable in {channel}")
-    return BoardDetection(
-        grid=grid,
-        xy_px={c: f.xy_px for c, f in fits.items()},
-        found={c: f.good for c, f in fits.items()},
-        sigma_px={c: f.sigma_px for c, f in fits.items()},
-        blur_px={c: f.blur_px for c, f in fits.items()},
-        flags=flags,
-        reason="; ".join(reasons),
-    )
+    reasons = [f"{board.shape[1]} x {board.shape[0]} corners of {columns} x {rows} in view", found.reason]
+    return replace(found, flags=found.flags | Flag.PARTIAL, reason="; ".join(filter(None, reasons)))
 
 
 def to_corners(detections: Sequence[BoardDetection], square_mm: float, channel: str) -> tuple[Corners, FloatArray]:

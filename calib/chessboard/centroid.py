@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.signal import fftconvolve
 
-from calib.chessboard.board import BoardDetection, sites
+from calib.chessboard.board import BoardDetection, clear_of_markers, sites
 from calib.chessboard.corner import fit_corners, window_px
 from psfbank.arrays import FloatArray
 from psfbank.model import Camera, Capture, PsfGrid
@@ -83,8 +83,9 @@ def to_centroids(detection: BoardDetection, capture: Capture, camera: Camera, ps
     columns = int(detection.grid[:, 0].max()) + 1
     xy_px, found = {}, {}
     for channel, corners in detection.xy_px.items():
-        down, along = (g.reshape(-1, 2) for g in np.gradient(corners.reshape(-1, columns, 2), axis=(0, 1)))
-        mask = sites(capture, camera, channel)[1]
+        board = corners.reshape(-1, columns, 2)
+        down, along = (g.reshape(-1, 2) for g in np.gradient(board, axis=(0, 1)))
+        mask = clear_of_markers(sites(capture, camera, channel)[1], board, detection.marker_share)
         half = window_px(along, down)
         known = np.flatnonzero(detection.found[channel])
         values = np.zeros(mask.shape, dtype=np.float64)

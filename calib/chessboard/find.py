@@ -27,43 +27,50 @@ def luminance(pixels: FloatArray, cfa: str) -> npt.NDArray[np.float32]:
     return np.asarray(cv2.sepFilter2D(np.asarray(pixels, np.float32), -1, tap, tap, borderType=cv2.BORDER_REFLECT_101))
 
 
-def _tone_mapped(grey: FloatArray) -> npt.NDArray[np.uint8]:
+def tone_mapped(grey: FloatArray) -> npt.NDArray[np.uint8]:
+    """Picture of 8 bits whose steps the eye, and a detector, sees alike in the dark and in the light."""
     low, high = np.percentile(grey, [1, 99])
     return np.asarray(255 * np.sqrt(np.clip((grey - low) / max(high - low, 1e-6), 0, 1)), dtype=np.uint8)
 
 
-def _scaled(picture: npt.NDArray[np.uint8], scale: float) -> npt.NDArray[np.uint8]:
+def contrasty(picture: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    """Picture with its contrast evened out from place to place."""
+    return np.asarray(cv2.createCLAHE(3.0, (8, 8)).apply(picture), dtype=np.uint8)
+
+
+def scaled(picture: npt.NDArray[np.uint8], scale: float) -> npt.NDArray[np.uint8]:
+    """Picture of another size."""
     if scale == 1:
         return picture
     how = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
     return np.asarray(cv2.resize(picture, None, fx=scale, fy=scale, interpolation=how), dtype=np.uint8)
 
 
-def _unscaled(xy_px: FloatArray, scale: float) -> FloatArray:
+def unscaled(xy_px: FloatArray, scale: float) -> FloatArray:
+    """Places (N, 2) of a scaled picture in the picture itself."""
     # pixel centres, not pixel corners, are whole numbers
     return np.asarray((xy_px.reshape(-1, 2) + 0.5) / scale - 0.5)
 
 
 def find_board(grey: FloatArray, columns: int, rows: int) -> tuple[FloatArray, bool] | None:
     """Corners to a pixel or so, (rows', columns', 2), and whether the board is whole; None when there is none."""
-    picture = _tone_mapped(grey)
+    picture = tone_mapped(grey)
     first = min(1.0, FIND_PX / max(picture.shape))
-    contrasty = np.asarray(cv2.createCLAHE(3.0, (8, 8)).apply(picture), dtype=np.uint8)
     for tried, scale, flags in (
         (picture, first, 0),
         (picture, first, _SB),
         (picture, first / 2, _SB),
-        (contrasty, first, _SB),
+        (contrasty(picture), first, _SB),
         (picture, 2 * first, 0),
     ):
-        ok, xy = cv2.findChessboardCornersSB(_scaled(tried, scale), (columns, rows), flags=flags)
+        ok, xy = cv2.findChessboardCornersSB(scaled(tried, scale), (columns, rows), flags=flags)
         if ok:
-            return _unscaled(np.asarray(xy, np.float64), scale).reshape(rows, columns, 2), True
-    ok, xy = cv2.findChessboardCorners(_scaled(picture, first), (columns, rows))
+            return unscaled(np.asarray(xy, np.float64), scale).reshape(rows, columns, 2), True
+    ok, xy = cv2.findChessboardCorners(scaled(picture, first), (columns, rows))
     if ok:
-        return _unscaled(np.asarray(xy, np.float64), first).reshape(rows, columns, 2), True
-    part = _find_part(_scaled(picture, first), columns, rows)
-    return None if part is None else (_unscaled(part, first).reshape(part.shape), False)
+        return unscaled(np.asarray(xy, np.float64), first).reshape(rows, columns, 2), True
+    part = _find_part(scaled(picture, first), columns, rows)
+    return None if part is None else (unscaled(part, first).reshape(part.shape), False)
 
 
 def _find_part(picture: npt.NDArray[np.uint8], columns: int, rows: int) -> FloatArray | None:
