@@ -11,6 +11,7 @@ from edge_charts import Blur, blur_of, edge_about, sites
 
 from calib.edge.accurate import FREQ_CPP, AccurateSfr, sfr_accurate
 from calib.edge.response import crossing_cpp
+from psfbank.errors import FitFailed
 
 DARK, STEP = 0.16, 0.67
 LENGTH_PX = 100.0
@@ -194,3 +195,26 @@ def test_sites_of_a_mosaic_suffice(every: int) -> None:
     sfr = sfr_accurate(values[own], xy[own], edge_about(middle, angle, 0.75, LENGTH_PX))
 
     assert mtf50(sfr) == pytest.approx(0.25, rel=2e-3)
+
+
+@pytest.mark.parametrize("angle_deg", [0.0, 45.0, 90.0])
+@pytest.mark.parametrize(("sigma_px", "noise"), [(0.38, 0.004), (6.0, 0.03)])
+def test_few_samples_of_few_phases_are_measured_or_refused(angle_deg: float, sigma_px: float, noise: float) -> None:
+    """Every other site of a small window, along rows, columns and the diagonal; no number is made of nothing."""
+    refused = 0
+    for seed in range(8):
+        angle, rng = np.radians(angle_deg), np.random.default_rng(seed)
+        middle = 100 + rng.uniform(-0.5, 0.5, 2)
+        xy, across = sites(angle, middle, 34.0, rng.uniform(4, 12))
+        own = (xy % 2 == 0).all(axis=1)
+        values = Blur(sigma_px).esf(across, angle) + rng.normal(0, noise, len(across))
+        try:
+            sfr = sfr_accurate(values[own], xy[own], edge_about(middle, angle, sigma_px, 34.0))
+        except FitFailed:
+            refused += 1
+            continue
+        response = sfr.response
+        for told in (response.sfr, response.sfr_std, response.esf, response.lsf, [sfr.centroid_px, sfr.noise]):
+            assert np.isfinite(told).all()
+
+    assert refused < 8

@@ -156,3 +156,13 @@ def test_light_across_the_edge_is_no_blur() -> None:
 
     np.testing.assert_allclose(np.abs(found.otf) / found.otf[0].real, blur.otf(FREQ_CPP, 0.0), atol=1e-3)
     assert np.ptp(found.fine_esf[FINE_PX > 6]) < 1e-3, "told flat"
+
+
+@pytest.mark.parametrize("count", [8, 12, 22, 26])
+def test_fewer_samples_than_columns_have_the_terms_that_they_can_tell(count: int) -> None:
+    """As along the diagonal, where all sites fall on few distances."""
+    blur = Blur(2.0)
+    found = fitted(profile_of(lambda x: blur.esf(x, 0.0), 1e-3, 1, np.linspace(-8, 8, count)), 2.0)
+
+    np.testing.assert_allclose(np.abs(found.otf) / found.otf[0].real, blur.otf(FREQ_CPP, 0.0), atol=0.03)
+    assert parameters(found) < count

@@ -81,6 +81,12 @@ def sfr_accurate(values: FloatArray, xy_px: FloatArray, edge: Edge) -> AccurateS
         )
     line = fit_line(values, xy_px, edge)
     x, along = line.frame(xy_px)
+    if not x.min() < 0 < x.max():
+        raise FitFailed(
+            "it does not cross its own window",
+            where=f"the edge at {edge.xy_px[0]:.0f}, {edge.xy_px[1]:.0f}",
+            remedy="Leave more clear space on either side of the edge",
+        )
     even = values / (1 + line.light_per_px * along)
     fine = FINE_PX[(x.min() <= FINE_PX) & (x.max() >= FINE_PX)]
     profile = _profile(x, even, np.full(len(x), float(np.var(even))), line.blur_px)
@@ -141,7 +147,10 @@ def _centroid(x_px: Array, lsf: Array, blur_px: float, start_px: float) -> float
     middle = start_px
     for _ in range(CENTROID_STEPS):
         weight = lsf * np.exp(-0.5 * ((x_px - middle) / (CENTROID_BLURS * blur_px)) ** 2)
-        middle = float(np.sum(weight * x_px) / np.sum(weight))
+        total = float(np.sum(weight))
+        if not total > 0:  # a line spread function whose lobes outdo each other is none
+            raise FitFailed("its samples fall on too few distances", remedy="Turn the edge by 5 or 8 degrees")
+        middle = float(np.sum(weight * x_px)) / total
     return middle
 
 
