@@ -12,7 +12,7 @@ import pytest
 from scipy.optimize import least_squares
 from scipy.spatial.transform import Rotation
 
-from calib.geometry import BoardShape, DistortionFit, bundle, fit_distortion, fit_poses, join, observe
+from calib.geometry import BoardShape, DistortionFit, bundle, fit_distortion, fit_poses, join, observe, penalty
 from psfbank.errors import FitFailed
 from psfbank.model import Corners
 
@@ -275,11 +275,11 @@ def test_derivatives_of_the_projection_are_exact() -> None:
 def test_the_penalty_leaves_lenses_free_and_charges_ripples() -> None:
     base = bundle.Base(np.ones(2), np.zeros(2), np.linspace(-1.2, 1.2, 15), np.linspace(-1, 1, 13))
     gx, gy = np.meshgrid(*(np.convolve(k[1:-1], np.ones(3) / 3, "valid") for k in (base.knots_x, base.knots_y)))
-    penalty = bundle.penalty_matrix(base)
+    bending = penalty.penalty_matrix(base)
 
     def energy(field: list[np.ndarray]) -> float:
         c = np.concatenate([f.ravel() for f in field])
-        return float(c @ penalty @ c / (c @ c))
+        return float(c @ bending @ c / (c @ c))
 
     ripple = energy([np.sin(6 * gx), np.cos(5 * gy)])
     assert abs(energy([3 * gx - gy + 1, 2 * gx + gy])) < 1e-8 * ripple

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from calib.geometry import bundle, seed
+from calib.geometry import adjust, bundle, heldout, penalty, seed
 from calib.geometry.bundle import Base, Observations, State
 from calib.geometry.observe import observe
 from psfbank import distortion
@@ -17,7 +17,7 @@ from psfbank.model import Corners
 
 _log = logging.getLogger(__name__)
 
-SPANS = (8, 16)  # knot spans along the longer side; the penalty, not their number, decides how smooth the map is
+SPANS = (8, 20)  # knot spans along the longer side; the penalty, not their number, decides how smooth the map is
 POINTS_PER_SPAN = 2.5  # along one axis of an even spread
 SMOOTHNESS = (1e-1, 1e-3, 1e-5, 1e-6, 1e-7, 1e-8, 1e-9)
 STRONG, FIRST_CHOICE = 0, 4  # of SMOOTHNESS
@@ -48,11 +48,34 @@ def matrix_of(base: Base) -> FloatArray:
     return np.array([[fx, 0, cx], [0, fy, cy], [0, 0, 1.0]])
 
 
+def recentred(base: Base, state: State) -> tuple[FloatArray, FloatArray]:
+    """Camera matrix and coefficients with the spline's value and its mean stretch on the axis moved into the matrix.
+
+    Splines hold affine functions exactly (Marsden's identity: the coefficients are the function at the Greville
+    abscissae), so the map stays what it is.
+    """
+    matrix = matrix_of(base)
+    at, slope = distortion.project_stereographic(
+        np.zeros((1, 2)), matrix, base.knots_x, base.knots_y, state.coefficients
+    )
+    greville = [np.convolve(k[1:-1], np.ones(3) / 3, mode="valid") for k in (base.knots_x, base.knots_y)]
+    shift, stretch = at[0] - base.centre_px, np.diag(slope[0]) - base.scale_px
+    affine = np.stack(
+        [
+            np.broadcast_to(shift[0] + stretch[0] * greville[0][None, :], base.shape),
+            np.broadcast_to(shift[1] + stretch[1] * greville[1][:, None], base.shape),
+        ]
+    )
+    matrix[:2, 2] += shift
+    matrix[[0, 1], [0, 1]] += stretch
+    return matrix, state.coefficients - affine
+
+
 def _penalty(base: Base, seen: Observations, state: State, smoothness: float) -> FloatArray:
     noise = bundle.robust_scale(bundle.residuals(base, seen, state), seen)
     # monomials are of normalised coordinates, so a bow is stated against the half-width of what was seen
     half_width = float(np.ptp(seen.object_mm, axis=0).max()) / 2
-    return bundle.full_penalty(base, seen, smoothness, half_width, noise)
+    return penalty.full_penalty(base, seen, smoothness, half_width, noise)
 
 
 def begin(seen: Observations, size_px: tuple[int, int], n_views: int) -> tuple[Base, State]:
@@ -62,13 +85,13 @@ def begin(seen: Observations, size_px: tuple[int, int], n_views: int) -> tuple[B
     for scale, centre, start in seed.seeds(flat, size_px, n_views):
         reach = 1.3 * (_border(size_px) - centre) / scale
         base = _base(np.full(2, scale), centre, reach.min(axis=0), reach.max(axis=0), 6)
-        state = bundle.start_spline(base, flat, start, bundle.full_penalty(base, flat, SMOOTHNESS[STRONG], 1.0, 1.0))
+        state = adjust.start_spline(base, flat, start, penalty.full_penalty(base, flat, SMOOTHNESS[STRONG], 1.0, 1.0))
         for _ in range(2):
             state = bundle.refine_poses(base, flat, state, 4)
-            state = bundle.start_spline(
-                base, flat, state, bundle.full_penalty(base, flat, SMOOTHNESS[STRONG], 1.0, 1.0)
+            state = adjust.start_spline(
+                base, flat, state, penalty.full_penalty(base, flat, SMOOTHNESS[STRONG], 1.0, 1.0)
             )
-        state = bundle.adjust(base, flat, state, _penalty(base, flat, state, SMOOTHNESS[STRONG]))
+        state = adjust.adjust(base, flat, state, _penalty(base, flat, state, SMOOTHNESS[STRONG]))
         spread = bundle.robust_scale(bundle.residuals(base, flat, state), flat)
         _log.debug("seed with focal length %.1f px leaves %.3f px", scale, spread)
         if np.isfinite(spread) and (best is None or spread < best[0]):
@@ -94,24 +117,8 @@ def widen(coarse: Base, seen: Observations, state: State, size_px: tuple[int, in
     reach = np.vstack([border, low, high])
     low, high = reach.min(axis=0), reach.max(axis=0)
     spans = int(np.clip(np.sqrt(len(seen.view)) / POINTS_PER_SPAN, *SPANS))
-    return _base(coarse.scale_px, coarse.centre_px, low, high, spans)
-
-
-def _heldout(base: Base, seen: Observations, start: State, smoothness: float) -> FloatArray:
-    """Residuals (N, 2) of each view with the camera fitted to the views of the other folds."""
-    views = np.unique(seen.view)
-    folds = min(FOLDS, len(views))
-    out = np.zeros((len(seen.view), 2))
-    for k in range(folds):
-        aside = views[k::folds]
-        rest = seen.of_views(np.setdiff1d(views, aside))
-        state = bundle.adjust(
-            base, rest, start, _penalty(base, rest, start, smoothness), iterations=12, widths=bundle.LOSS_WIDTHS[-1:]
-        )
-        tested = seen.of_views(aside)
-        state = bundle.refine_poses(base, tested, state)
-        out[np.isin(seen.view, aside)] = bundle.residuals(base, tested, state)
-    return out
+    matrix, _ = recentred(coarse, state)
+    return _base(np.diag(matrix)[:2], matrix[:2, 2], low, high, spans)
 
 
 def _score(residual: FloatArray) -> float:
@@ -122,13 +129,17 @@ def _score(residual: FloatArray) -> float:
 
 @dataclass(frozen=True, eq=False)
 class Trial:
-    """A fit with one degree of the targets' shape and one smoothness; `left` (N, 2) px are its held-out residuals."""
+    """A fit with one degree of the targets' shape and one smoothness, and the fits that leave a fold of views out.
+
+    `left` (N, 2) px are the residuals of views that were held out, `leaves` the fits that did not see them.
+    """
 
     seen: Observations
     state: State
     degree: int
     smoothness: float
     left: FloatArray
+    leaves: tuple[State, ...]
 
     @property
     def score(self) -> float:
@@ -137,19 +148,31 @@ class Trial:
 
 
 def _try(base: Base, seen: Observations, start: State, degree: int, smoothness: float) -> Trial:
-    if start.coefficients.shape[1:] != base.shape or len(start.shape_mm) != seen.monomials.shape[1]:
+    if start.coefficients.shape[1:] != base.shape:
         start = replace(start, shape_mm=np.zeros(seen.monomials.shape[1]), coefficients=np.zeros((2, *base.shape)))
-        start = bundle.start_spline(base, seen, start, _penalty(base, seen, start, smoothness))
-    state = bundle.adjust(base, seen, start, _penalty(base, seen, start, smoothness))
-    return Trial(seen, state, degree, smoothness, _heldout(base, seen, state, smoothness))
+        start = adjust.start_spline(base, seen, start, _penalty(base, seen, start, smoothness))
+        state = adjust.adjust(base, seen, start, _penalty(base, seen, start, smoothness))
+    else:
+        prior = _penalty(base, seen, start, smoothness)
+        state = adjust.adjust(base, seen, start, prior, widths=adjust.LOSS_WIDTHS[-1:])
+    leaves, left = heldout.leave_out(base, seen, state, _penalty(base, seen, state, smoothness), FOLDS)
+    return Trial(seen, state, degree, smoothness, left, leaves)
+
+
+def _bent(start: State, targets: int, terms: int) -> State:
+    """Make room for more terms of each target's shape, after those of lower degree."""
+    known = start.shape_mm.reshape(targets, -1)
+    return replace(start, shape_mm=np.pad(known, ((0, 0), (0, terms - known.shape[1]))).ravel())
 
 
 def choose(base: Base, start: State, corners: Corners, target: IntArray, sigma_px: FloatArray | None) -> Trial:
     """Degree of the targets' shape, then smoothness, each as free as the held-out views reward."""
+    targets = max(int(target.max()) + 1, 1)
     best: Trial | None = None
     for degree in DEGREES if np.any(target >= 0) else DEGREES[:1]:
         seen = observe(corners, target, sigma_px, degree)
-        trial = _try(base, seen, start, degree, SMOOTHNESS[FIRST_CHOICE])
+        begun = _bent(start if best is None else best.state, targets, seen.monomials.shape[1] // targets)
+        trial = _try(base, seen, begun, degree, SMOOTHNESS[FIRST_CHOICE])
         _log.debug("shape of degree %d: held out %.4f px", degree, trial.score**0.5)
         if best is not None and trial.score > WORTH * best.score:
             break

@@ -47,29 +47,6 @@ def rms(residual: FloatArray) -> float:
     return float(np.sqrt(np.mean(np.sum(np.square(residual), axis=-1))))
 
 
-def _recentred(base: Base, state: State) -> tuple[FloatArray, FloatArray]:
-    """Camera matrix and coefficients with the spline's value and its mean stretch on the axis moved into the matrix.
-
-    Splines hold affine functions exactly (Marsden's identity: the coefficients are the function at the Greville
-    abscissae), so the map stays what it is.
-    """
-    matrix = choose.matrix_of(base)
-    at, slope = distortion.project_stereographic(
-        np.zeros((1, 2)), matrix, base.knots_x, base.knots_y, state.coefficients
-    )
-    greville = [np.convolve(k[1:-1], np.ones(3) / 3, mode="valid") for k in (base.knots_x, base.knots_y)]
-    shift, stretch = at[0] - base.centre_px, np.diag(slope[0]) - base.scale_px
-    affine = np.stack(
-        [
-            np.broadcast_to(shift[0] + stretch[0] * greville[0][None, :], base.shape),
-            np.broadcast_to(shift[1] + stretch[1] * greville[1][:, None], base.shape),
-        ]
-    )
-    matrix[:2, 2] += shift
-    matrix[[0, 1], [0, 1]] += stretch
-    return matrix, state.coefficients - affine
-
-
 def _moved(seen: Observations, there: Corners) -> tuple[Observations, npt.NDArray[np.bool_]]:
     """Points seen in green and in another channel, with the way from the one to the other in place of a position."""
     both = there.found[seen.view, seen.point]
@@ -131,7 +108,7 @@ def fit_distortion(
         base = choose.widen(coarse, flat, start, size_px)
         best = choose.choose(base, start, corners, targets, sigma)
     linear = bundle.linearise(base, best.seen, best.state)
-    matrix, coefficients = _recentred(base, best.state)
+    matrix, coefficients = choose.recentred(base, best.state)
     channels, rms_px = {"Y": coefficients}, {"Y": rms(linear.residual)}
     if lateral is not None:
         channels, rms_px = {"G": coefficients}, {"G": rms(linear.residual)}

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import scipy.linalg
 
-from calib.geometry.bundle import RIDGE, Base, Observations, huber, penalty_matrix, robust_scale, tensor_design
+from calib.geometry.bundle import Base, Observations, huber, robust_scale, tensor_design
+from calib.geometry.penalty import RIDGE, penalty_matrix
 from psfbank.arrays import BoolArray, FloatArray
 
 SMOOTHNESS = (1e-1, 1e-3, 1e-5, 1e-6, 1e-7)  # from the lens terms alone to a field of its own
