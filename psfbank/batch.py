@@ -1,4 +1,4 @@
-"""Picture files in, simulated picture files out, many of them through an Executor.
+"""Picture files in, simulated or undistorted picture files out, many of them through an Executor.
 
 Files are linear light unless the caller says otherwise: .npy as its floats, 16-bit PNG and TIFF with 65 535 as white.
 Eight bits are nearly always sRGB and sometimes not, so they are refused until the caller says which. Outputs follow
@@ -24,8 +24,11 @@ import numpy.typing as npt
 from psfbank.arrays import FloatArray
 from psfbank.errors import ImageError, PsfBankError
 from psfbank.isp import srgb_decode, srgb_encode
+from psfbank.model import DistortionMap
 from psfbank.simulate import Simulator
+from psfbank.undistort import Pinhole, undistort
 
+Report = Callable[[str, int, int], None]
 Assume = Literal["srgb", "linear"]
 Image = npt.NDArray[np.float32]
 SUFFIXES = (".npy", ".png", ".tif", ".tiff", ".jpg", ".jpeg")
@@ -116,7 +119,7 @@ def simulate_files(
     assume: Assume | None = None,
     overwrite: bool = False,
     executor: Executor | None = None,
-    report: Callable[[str, int, int], None] | None = None,
+    report: Report | None = None,
 ) -> list[Path]:
     """Simulate picture files.
 
@@ -147,11 +150,63 @@ def simulate_files(
     ImageError
         When outputs would replace something, or pictures cannot be read or do not fit; the other pictures are done.
     """
+    run = partial(_do_file, partial(_simulated, simulator, seed), assume)
+    return _run("simulate", run, sources, out, overwrite, executor, report)
+
+
+def undistort_files(
+    distortion: DistortionMap,
+    view: Pinhole,
+    size_px: tuple[int, int],
+    sources: Sequence[Path],
+    out: Path,
+    *,
+    assume: Assume | None = None,
+    overwrite: bool = False,
+    executor: Executor | None = None,
+    report: Report | None = None,
+) -> list[Path]:
+    """Take distortion and lateral colour out of picture files.
+
+    Parameters
+    ----------
+    distortion : DistortionMap
+    view : Pinhole
+        Of the new pictures, from `psfbank.undistort.pinhole_view`.
+    size_px : (H, W)
+        Of the sensor, which the pictures must have too.
+    sources, out, assume, overwrite, executor, report
+        As in `simulate_files`.
+
+    Returns
+    -------
+    list of Path
+        The outputs, in the order of `sources`.
+
+    Raises
+    ------
+    ImageError
+        When outputs would replace something, or pictures cannot be read, have another size or are mosaics; the other
+        pictures are done.
+    """
+    run = partial(_do_file, partial(_undistorted, distortion, view, size_px), assume)
+    return _run("undistort", run, sources, out, overwrite, executor, report)
+
+
+def _run(
+    step: str,
+    run: Callable[[int, Path, Path], PsfBankError | None],
+    sources: Sequence[Path],
+    out: Path,
+    overwrite: bool,
+    executor: Executor | None,
+    report: Report | None,
+) -> list[Path]:
+    """Do `run(index, source, target)` for every picture if all targets may be written, then raise what failed."""
     targets = _targets(sources, out)
     _guard(sources, targets, overwrite)
     for folder in {target.parent for target in targets}:
         folder.mkdir(parents=True, exist_ok=True)
-    run = partial(_simulate_file, simulator, seed, assume)
     jobs = (range(len(sources)), sources, targets)
     if executor is None:
         outcomes: Iterator[PsfBankError | None] = map(run, *jobs)
@@ -161,7 +216,7 @@ def simulate_files(
     for done, error in enumerate(outcomes, 1):
         errors += [error] if error else []
         if report is not None:
-            report("simulate", done, len(sources))
+            report(step, done, len(sources))
     if len(errors) == 1:
         raise errors[0]
     if errors:
@@ -169,16 +224,28 @@ def simulate_files(
     return targets
 
 
-def _simulate_file(
-    simulator: Simulator, seed: int, assume: Assume | None, index: int, source: Path, target: Path
+def _simulated(simulator: Simulator, seed: int, index: int, image: Image) -> Image:
+    if image.ndim == 2 and len(simulator.channels) == 3:
+        image = np.repeat(image[..., None], 3, axis=2)
+    return simulator(image, np.random.default_rng(np.random.SeedSequence((seed, index))))
+
+
+def _undistorted(distortion: DistortionMap, view: Pinhole, size_px: tuple[int, int], _: int, image: Image) -> Image:
+    height, width = size_px
+    if image.shape[:2] != size_px:
+        raise ImageError(
+            f"a picture of {image.shape[1]} x {image.shape[0]} does not fit a map of {width} x {height} pixels",
+            remedy="Take it as the sensor gave it: not cropped, scaled or turned",
+        )
+    return undistort(image, distortion, view).image
+
+
+def _do_file(
+    work: Callable[[int, Image], Image], assume: Assume | None, index: int, source: Path, target: Path
 ) -> PsfBankError | None:
-    """Simulate one picture; an error of its own is returned, so that the other pictures go on."""
+    """Read, work on and write one picture; an error of its own is returned, so that the other pictures go on."""
     try:
-        image = read_image(source, assume)
-        if image.ndim == 2 and len(simulator.channels) == 3:
-            image = np.repeat(image[..., None], 3, axis=2)
-        rng = np.random.default_rng(np.random.SeedSequence((seed, index)))
-        write_image(target, simulator(image, rng))
+        write_image(target, work(index, read_image(source, assume)))
     except ImageError as error:
         return error if error.where else ImageError(error.what, where=str(source), remedy=error.remedy)
     return None

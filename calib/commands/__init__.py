@@ -17,6 +17,7 @@ from calib.commands.info import info
 from calib.commands.sfr import sfr
 from calib.commands.simulate import simulate
 from calib.commands.synth import synth
+from calib.commands.undistort import undistort
 from calib.commands.verify import verify
 from psfbank import __version__
 from psfbank.errors import CorruptBankError, PsfBankError, UnsafeBankError, UnsupportedSchemaError
@@ -75,7 +76,7 @@ def _psfbank(
     _console.set_up_logging(verbose)
 
 
-for _command in (sfr, calibrate, synth, info, verify, simulate):
+for _command in (sfr, calibrate, synth, info, verify, simulate, undistort):
     app.command()(_command)
 
 
