@@ -171,6 +171,14 @@ def measure_capture(
             where=capture.name,
             remedy="Leave white around each edge; in ISO mode, give a region that one edge crosses from side to side",
         )
+    asked = len(edges) * len(wanted)
+    if len(measured) < asked:
+        log.warning(
+            "%s: %d of %d responses of edges, each in one channel, could not be measured; --verbose lists them",
+            capture.name,
+            asked - len(measured),
+            asked,
+        )
     return tuple(measured)
 
 
@@ -245,7 +253,7 @@ def _accurate(
         try:
             sfr = sfr_accurate(window.values, window.xy_px, edge)
         except FitFailed as error:  # one edge of many, or one channel: the caller says so when none is left
-            log.warning("%s: %s, channel %s: %s", place.capture, error.where, name, error.what)
+            log.debug("%s: %s, channel %s: %s", place.capture, error.where, name, error.what)
             continue
         position[name] = sfr.centroid_px
         mtf50 = crossing_cpp(sfr.response.freq_cpp, sfr.response.sfr, 0.5)
@@ -283,7 +291,7 @@ def _by_the_standard(
         except PsfBankError as error:
             if place.region is not None:
                 raise
-            log.warning("%s: edge at %.0f, %.0f, channel %s: %s", place.capture, *edge.xy_px, name, error.what)
+            log.debug("%s: edge at %.0f, %.0f, channel %s: %s", place.capture, *edge.xy_px, name, error.what)
             continue
         levels = plateaus(response.esf)
         noise = float(np.std(np.diff(response.esf[: max(2, len(response.esf) // 8)])) / np.sqrt(2))
