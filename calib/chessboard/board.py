@@ -8,9 +8,10 @@ from types import MappingProxyType
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 
 from calib.chessboard.corner import CornerFits, clipping_imbalance, fit_corners, window_px
-from calib.chessboard.find import find_board, first_dark, luminance, oriented
+from calib.chessboard.find import find_board, find_rectangle, first_dark, fits_into, grown, luminance, oriented
 from psfbank.arrays import BoolArray, FloatArray, frozen
 from psfbank.errors import NoTargetFound
 from psfbank.flags import Flag
@@ -19,6 +20,9 @@ from psfbank.sensor import cfa_sites
 
 WORST_IMBALANCE = 0.05  # of clipped sites about a corner
 LEAST_SHARE = 0.5  # of the corners that must be measurable in every channel
+WHOLE_SHARE = 0.9  # of the places of a board where corners must be for no other board to be sought
+PARTIAL_SHARE = 0.3  # of the corners that a partly visible board must show
+LEAST_LINES = 3  # rows and columns of a part
 UNSHARP_OF_CELL = 0.15  # blur beyond which neighbouring corners run together
 LEAST_CLEAR_PX = 2.0  # on either side of an edge: with less a corner's place, blur and contrast are not told apart
 MARKER_ROOM = 0.35  # of the white around a marker that its blurred border may darken
@@ -70,8 +74,8 @@ def clear_of_markers(mask: BoolArray, board: FloatArray, share: float) -> BoolAr
     """
     if share == 0:
         return mask
-    grown = np.pad(board, ((1, 1), (1, 1), (0, 0)), mode="reflect", reflect_type="odd")
-    quads = np.stack([grown[:-1, :-1], grown[:-1, 1:], grown[1:, 1:], grown[1:, :-1]], axis=2).reshape(-1, 4, 2)
+    at = grown(board)
+    quads = np.stack([at[:-1, :-1], at[:-1, 1:], at[1:, 1:], at[1:, :-1]], axis=2).reshape(-1, 4, 2)
     middle = quads.mean(axis=1, keepdims=True)
     cell_px = 2**0.5 * np.linalg.norm(quads - middle, axis=2).mean(axis=1)
     clear_px = np.maximum((1 - MARKER_ROOM) * (1 - share) / 2 * cell_px, LEAST_CLEAR_PX)
@@ -180,24 +184,80 @@ def detect(capture: Capture, camera: Camera, columns: int, rows: int) -> BoardDe
         When the picture shows no such board, or one of another size.
     """
     grey = luminance(capture.pixels, camera.cfa)
-    located = find_board(grey, columns, rows)
-    nothing = NoTargetFound(
-        f"no chessboard of {columns} x {rows} inner corners",
-        where=capture.name,
-        remedy="Check columns and rows (corners where four squares meet, not squares), light and focus",
+    board, found = find_board(grey, columns, rows), None
+    if board is not None:
+        board = oriented(board)
+        if (columns + rows) % 2 == 1 and not first_dark(grey, board):
+            board = board[::-1, ::-1]  # only one of the two half-turns puts a dark cell first
+        found = measure(capture, camera, board)
+        if _corners_at(grey, board).mean() > WHOLE_SHARE and not _continues(grey, board):
+            return found
+    # what was found, if anything, may be a part of a larger board, or no corners at all
+    part = find_rectangle(grey, columns, rows)
+    part = None if part is None else _trimmed(grey, oriented(part))
+    if part is not None and min(part.shape[:2]) >= LEAST_LINES:
+        rectangle = measure(capture, camera, part)
+        if min(good.mean() for good in rectangle.found.values()) >= LEAST_SHARE:
+            if not fits_into(part, columns, rows):
+                raise _another(part, columns, rows, capture.name)
+            if len(rectangle.grid) >= PARTIAL_SHARE * columns * rows and _count(rectangle) > _count(found):
+                return _as_part(rectangle, part, columns, rows, capture)
+    if found is None:
+        raise NoTargetFound(
+            f"no chessboard of {columns} x {rows} inner corners",
+            where=capture.name,
+            remedy="Check columns and rows (corners where four squares meet, not squares), light and focus",
+        )
+    return found
+
+
+def _count(found: BoardDetection | None) -> int:
+    """How many corners were measured in the channel that shows least."""
+    return 0 if found is None else min(int(good.sum()) for good in found.found.values())
+
+
+def _corners_at(grey: FloatArray, board: FloatArray) -> BoolArray:
+    """Which places of a board (rows, columns, 2) are corners of alternating cells, (rows, columns)."""
+    down, along = (g.reshape(-1, 2) for g in np.gradient(board, axis=(0, 1)))
+    fits = fit_corners(grey, np.ones(grey.shape, dtype=bool), board.reshape(-1, 2), along, down)
+    sign = np.sign(fits.contrast).reshape(board.shape[:2]) * (1 - 2 * (np.indices(board.shape[:2]).sum(axis=0) % 2))
+    good = fits.good.reshape(board.shape[:2])
+    return np.asarray(good & (sign == np.sign(np.sum(sign[good]) + 1e-9)))
+
+
+def _continues(grey: FloatArray, board: FloatArray) -> bool:
+    """Whether the corners go on beyond a side: these are a part of a larger board."""
+    beyond = _corners_at(grey, grown(board))
+    sides = beyond[0, 1:-1], beyond[-1, 1:-1], beyond[1:-1, 0], beyond[1:-1, -1]
+    return max(float(side.mean()) for side in sides) > LEAST_SHARE
+
+
+def _trimmed(grey: FloatArray, board: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Board without the outer rows and columns in which most places are no corners."""
+    good = _corners_at(grey, board)
+    rows, columns = (np.flatnonzero(good.mean(axis=k) > LEAST_SHARE) for k in (1, 0))
+    if not rows.size or not columns.size:
+        return board[:0, :0]
+    return board[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+
+
+def _another(board: FloatArray, columns: int, rows: int, where: str) -> NoTargetFound:
+    seen = sorted(board.shape[:2], reverse=columns >= rows)
+    return NoTargetFound(
+        f"a chessboard of {seen[0]} x {seen[1]} inner corners or more, not of {columns} x {rows}",
+        where=where,
+        remedy="Set columns and rows to the corners where four squares meet, not to squares",
     )
-    if located is None:
-        raise nothing
-    board, whole = oriented(located[0]), located[1]
-    if whole and (columns + rows) % 2 == 1 and not first_dark(grey, board):
-        board = board[::-1, ::-1]  # only one of the two half-turns puts a dark cell first
-    found = measure(capture, camera, board)
-    if whole:
-        return found
-    if min(good.mean() for good in found.found.values()) < LEAST_SHARE:
-        raise nothing  # a search for parts sees small boards in noise
-    reasons = [f"{board.shape[1]} x {board.shape[0]} corners of {columns} x {rows} in view", found.reason]
-    return replace(found, flags=found.flags | Flag.PARTIAL, reason="; ".join(filter(None, reasons)))
+
+
+def _as_part(rectangle: BoardDetection, board: FloatArray, columns: int, rows: int, capture: Capture) -> BoardDetection:
+    """Flag a rectangle of corners as a part of the board, saying so where nothing of it seems to be out of view."""
+    reason = f"{board.shape[1]} x {board.shape[0]} corners of {columns} x {rows} in view"
+    rim, size = grown(grown(board)), np.array(capture.saturated.shape[::-1])
+    if np.all((rim >= 0) & (rim < size)):
+        reason += ", though it ends inside the picture: check columns and rows, and that nothing covers it"
+    reason = "; ".join(filter(None, [reason, rectangle.reason]))
+    return replace(rectangle, flags=rectangle.flags | Flag.PARTIAL, reason=reason)
 
 
 def to_corners(detections: Sequence[BoardDetection], square_mm: float, channel: str) -> tuple[Corners, FloatArray]:

@@ -87,17 +87,18 @@ def to_centroids(detection: BoardDetection, capture: Capture, camera: Camera, ps
         down, along = (g.reshape(-1, 2) for g in np.gradient(board, axis=(0, 1)))
         mask = clear_of_markers(sites(capture, camera, channel)[1], board, detection.marker_share)
         half = window_px(along, down)
-        known = np.flatnonzero(detection.found[channel])
-        values = np.zeros(mask.shape, dtype=np.float64)
-        for m in known:
-            kernel = psf.at(float(corners[m, 0]), float(corners[m, 1]), channel, psf.oversample)
-            _draw(values, kernel, psf.oversample, corners[m], along[m], down[m], float(half[m]))
-        fits = fit_corners(values, mask, corners[known], along[known], down[known])
-        shift = fits.xy_px - corners[known]
-        good = fits.good & (np.hypot(*shift.T) < LARGEST_SHIFT_PX)
         moved, kept = np.array(corners), np.zeros(len(corners), dtype=bool)
-        moved[known[good]] -= shift[good]
-        kept[known[good]] = True
+        for group in range(4):  # of every other row and column: their windows don't meet
+            known = np.flatnonzero(detection.found[channel] & (detection.grid % 2 @ [1, 2] == group))
+            values = np.zeros(mask.shape, dtype=np.float64)
+            for m in known:
+                kernel = psf.at(float(corners[m, 0]), float(corners[m, 1]), channel, psf.oversample)
+                _draw(values, kernel, psf.oversample, corners[m], along[m], down[m], float(half[m]))
+            fits = fit_corners(values, mask, corners[known], along[known], down[known])
+            shift = fits.xy_px - corners[known]
+            good = fits.good & (np.hypot(*shift.T) < LARGEST_SHIFT_PX)
+            moved[known[good]] -= shift[good]
+            kept[known[good]] = True
         xy_px[channel], found[channel] = moved, kept
     return replace(detection, xy_px=xy_px, found=found)
 
@@ -111,7 +112,7 @@ def _draw(
     down: FloatArray,
     half_px: float,
 ) -> None:
-    """Draw a blurred corner into the window (radius `half_px`) that its fit sees: windows of neighbours don't meet."""
+    """Draw a blurred corner into the window (radius `half_px`) that its fit sees."""
     middle, reach = np.rint(corner_px).astype(int), int(np.ceil(half_px))
     patch = blurred_corner(kernel, oversample, corner_px - middle, along, down, reach)
     y, x = np.mgrid[-reach : reach + 1, -reach : reach + 1]

@@ -100,7 +100,7 @@ def detect_charuco(
     picture = tone_mapped(luminance(capture.pixels, camera.cfa))
     names = [dictionary] if dictionary else list(dictionaries((columns + 1) * (rows + 1) // 2))
     first = min(1.0, FIND_PX / max(picture.shape))
-    best: tuple[FloatArray, float] | None = None
+    best: tuple[npt.NDArray[np.float64], float] | None = None
     for tried, scale in ((picture, first), (picture, 2 * first), (contrasty(picture), first)):
         shown = scaled(tried, scale)
         markers = _read(shown, names)
@@ -125,7 +125,7 @@ def detect_charuco(
     near = measure(capture, camera, _filled(seeds, columns, rows), seen, share)
     channel = camera.channels[len(camera.channels) // 2]
     if near.found[channel].sum() >= LEAST_CORNERS:  # markers are left out about the very corners, not about the seeds
-        seeds = np.where(near.found[channel][:, None], near.xy_px[channel], seeds)
+        seeds = np.where(near.found[channel][:, None], near.xy_px[channel].astype(np.float64), seeds)
     return measure(capture, camera, _filled(seeds, columns, rows), seen, share)
 
 

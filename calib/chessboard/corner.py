@@ -14,7 +14,7 @@ from scipy.special import erf
 
 from psfbank.arrays import BoolArray, FloatArray
 
-WINDOW_OF_CELL = 0.42  # half-width of the window over the distance between opposite edges of a cell
+WINDOW_OF_CELL = 0.6  # radius of the window over the distance between opposite edges of a cell; at 1 the next edges lie
 WINDOW_PX = (2.5, 12.0)  # at least enough sites to fit; at most what a lens leaves straight
 BLUR_PX = (0.3, 6.0)
 SEARCH_OF_CELL = 0.25  # how far a fitted corner may lie from where the board was found
@@ -90,7 +90,7 @@ def _try_step(
 
 
 def window_px(along: FloatArray, down: FloatArray) -> FloatArray:
-    """Half-width (M,) of each corner's window: as much of the cells as stays clear of the next corners."""
+    """Radius (M,) of each corner's window: as much of the cells as stays clear of the next edges."""
     long, short = np.linalg.norm(along, axis=1), np.linalg.norm(down, axis=1)
     area = np.abs(along[:, 0] * down[:, 1] - along[:, 1] * down[:, 0])
     return np.asarray(np.clip(WINDOW_OF_CELL * area / np.maximum(np.maximum(long, short), 1e-9), *WINDOW_PX))

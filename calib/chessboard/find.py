@@ -8,7 +8,6 @@ import numpy.typing as npt
 
 from psfbank.arrays import FloatArray
 
-PARTIAL_SHARE = 0.3  # of the corners that a partly visible board must show
 FIND_PX = 1600  # longer side of the picture in which the board is first looked for
 _SB = cv2.CALIB_CB_EXHAUSTIVE | cv2.CALIB_CB_ACCURACY | cv2.CALIB_CB_NORMALIZE_IMAGE
 
@@ -46,14 +45,17 @@ def scaled(picture: npt.NDArray[np.uint8], scale: float) -> npt.NDArray[np.uint8
     return np.asarray(cv2.resize(picture, None, fx=scale, fy=scale, interpolation=how), dtype=np.uint8)
 
 
-def unscaled(xy_px: FloatArray, scale: float) -> FloatArray:
+def unscaled(xy_px: FloatArray, scale: float) -> npt.NDArray[np.float64]:
     """Places (N, 2) of a scaled picture in the picture itself."""
     # pixel centres, not pixel corners, are whole numbers
     return np.asarray((xy_px.reshape(-1, 2) + 0.5) / scale - 0.5)
 
 
-def find_board(grey: FloatArray, columns: int, rows: int) -> tuple[FloatArray, bool] | None:
-    """Corners to a pixel or so, (rows', columns', 2), and whether the board is whole; None when there is none."""
+def find_board(grey: FloatArray, columns: int, rows: int) -> npt.NDArray[np.float64] | None:
+    """Corners of a board of this size to a pixel or so, (rows, columns, 2); None when there is none.
+
+    Of a larger board these may be a part, or every other corner.
+    """
     picture = tone_mapped(grey)
     first = min(1.0, FIND_PX / max(picture.shape))
     for tried, scale, flags in (
@@ -63,33 +65,43 @@ def find_board(grey: FloatArray, columns: int, rows: int) -> tuple[FloatArray, b
         (contrasty(picture), first, _SB),
         (picture, 2 * first, 0),
     ):
+        cv2.setRNGSeed(0)  # the detector draws lots
         ok, xy = cv2.findChessboardCornersSB(scaled(tried, scale), (columns, rows), flags=flags)
         if ok:
-            return unscaled(np.asarray(xy, np.float64), scale).reshape(rows, columns, 2), True
+            return unscaled(np.asarray(xy, np.float64), scale).reshape(rows, columns, 2)
     ok, xy = cv2.findChessboardCorners(scaled(picture, first), (columns, rows))
-    if ok:
-        return unscaled(np.asarray(xy, np.float64), first).reshape(rows, columns, 2), True
-    part = _find_part(scaled(picture, first), columns, rows)
-    return None if part is None else (unscaled(part, first).reshape(part.shape), False)
+    return unscaled(np.asarray(xy, np.float64), first).reshape(rows, columns, 2) if ok else None
 
 
-def _find_part(picture: npt.NDArray[np.uint8], columns: int, rows: int) -> FloatArray | None:
-    """Largest full rectangle of corners that a cropped board shows, (rows', columns', 2)."""
-    best: FloatArray | None = None
+def find_rectangle(grey: FloatArray, columns: int, rows: int) -> npt.NDArray[np.float64] | None:
+    """Largest full rectangle of corners to a pixel or so, (any, any, 2): of a cropped board, or of one of another size.
+
+    It stands on that side that makes it fit into `columns` x `rows`, if one does.
+    """
+    picture = tone_mapped(grey)
+    first = min(1.0, FIND_PX / max(picture.shape))
+    best: npt.NDArray[np.float64] | None = None
     for least in ((max(columns // 2, 3), max(rows // 2, 3)), (3, 3)):
-        ok, xy, meta = cv2.findChessboardCornersSBWithMeta(picture, least, _SB | cv2.CALIB_CB_LARGER)
-        if not ok:
-            continue
-        grid = np.asarray(xy, dtype=np.float64).reshape(*meta.shape[:2], 2)
-        if grid.shape[0] > rows or grid.shape[1] > columns:
-            grid = grid.transpose(1, 0, 2)
-        fits = grid.shape[0] <= rows and grid.shape[1] <= columns
-        if fits and grid.shape[0] * grid.shape[1] >= PARTIAL_SHARE * rows * columns:
-            best = grid if best is None or grid.size > best.size else best
+        cv2.setRNGSeed(0)
+        ok, xy, meta = cv2.findChessboardCornersSBWithMeta(scaled(picture, first), least, _SB | cv2.CALIB_CB_LARGER)
+        if ok and (best is None or meta.size > best.shape[0] * best.shape[1]):
+            best = unscaled(np.asarray(xy, np.float64), first).reshape(*meta.shape[:2], 2)
+    if best is not None and not fits_into(best, columns, rows):
+        best = best.transpose(1, 0, 2)
     return best
 
 
-def oriented(board: FloatArray) -> FloatArray:
+def fits_into(board: FloatArray, columns: int, rows: int) -> bool:
+    """Whether a board (any, any, 2) has no more columns and no more rows than these."""
+    return bool(board.shape[0] <= rows and board.shape[1] <= columns)
+
+
+def grown(board: FloatArray) -> npt.NDArray[np.float64]:
+    """Board (rows + 2, columns + 2, 2) with the corners that would follow on every side."""
+    return np.pad(board, ((1, 1), (1, 1), (0, 0)), mode="reflect", reflect_type="odd")
+
+
+def oriented(board: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     """Turn a grid so that it is not mirrored and its columns run to the right rather than to the left."""
     along, down = board[:, -1] - board[:, 0], board[-1] - board[0]
     along, down = along.mean(axis=0), down.mean(axis=0)
