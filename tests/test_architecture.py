@@ -24,7 +24,7 @@ ORDER = (  # inside psfbank: a module may import those before it
     *("errors", "arrays", "canonical", "flags", "axis", "field", "spline", "distortion"),
     *("zernike", "optics", "seen", "render"),
     *("model", "layout", "schema", "store", "along", "bank"),
-    *("blur", "sensor", "isp", "simulate", "undistort", "metrics", "restore", "interop", "batch"),
+    *("blur", "sensor", "isp", "simulate", "undistort", "distortion_figures", "metrics", "restore", "interop", "batch"),
 )
 HOME_OF_LIBRARY = {  # the one module or folder that imports a heavy library
     "prysm": "psfbank.zernike",

@@ -71,6 +71,8 @@ def test_info_says_what_the_bank_holds(run: Run, bank_file: Path) -> None:
         "Reference Small f/2 Ω 007: 128 x 96 px of 1.4 um, RGGB",
         "focal_mm 4.2, f_number 2, iso 100",
         "5 x 4 tiles",
+        "field of view: 65.9 degrees across",
+        "local distortion (ISO 17850): up to -1",
         "not captured: wavefront",
     ):
         assert words in answer.out
@@ -79,6 +81,7 @@ def test_info_says_what_the_bank_holds(run: Run, bank_file: Path) -> None:
         ("tiles with data of their own", ["0.5"] * 3),
         ("tiles flagged filled", ["10"] * 3),
         ("distortion residual RMS [px]", ["0.05"] * 3),
+        ("lateral colour, largest [px]", ["0.1623", "0.1623"]),
         ("gain [DN/e-]", ["0.24", "0.25", "0.26"]),
         ("chi2 per sample, median", ["1.1", "1.295", "1.495"]),
         ("slanted edges measured", ["2", "2", "2"]),
@@ -101,6 +104,11 @@ def test_info_as_json_is_one_object_with_null_for_nan(run: Run, bank_file: Path,
     assert calibration["noise"]["by_channel"]["dark_e_per_s"] == {"R": None, "G": None, "B": None}
     assert calibration["illumination"]["by_channel"]["corner_min"]["G"] == pytest.approx(darkest)
     assert calibration["wavefront"] is None
+    distortion = calibration["distortion"]
+    assert distortion["by_channel"]["lateral_rms_px"]["G"] is None
+    assert distortion["by_channel"]["lateral_max_percent"]["R"] == pytest.approx(100 * 0.1623 / 80, rel=1e-3)
+    assert distortion["tv_percent"]["vertical"] < distortion["tv_percent"]["horizontal"] < 0
+    assert distortion["iso_17850_worst"]["height"] == pytest.approx(0.95)
     assert calibration["evidence"]["residual_px"] == 7
     assert calibration["evidence"]["by_channel"]["chi2_reserved_median"]["B"] == pytest.approx(1.595)
     edges = calibration["edges"]["by_channel"]

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 _CAPTURED = ("psf", "wavefront", "distortion", "illumination", "noise")
 _PARTS = (*_CAPTURED, "evidence", "edges")
+_ACROSS = ("horizontal", "vertical", "diagonal")
 _LABELS = {
     "n_obs": "observations",
     "coverage": "tiles with data of their own",
@@ -34,6 +35,9 @@ _LABELS = {
     "rms_nm_median": "wavefront RMS, median [nm]",
     "wavelength_nm": "wavelength [nm]",
     "rms_px": "distortion residual RMS [px]",
+    "lateral_rms_px": "lateral colour RMS [px]",
+    "lateral_max_px": "lateral colour, largest [px]",
+    "lateral_max_percent": "the same [% of half the diagonal]",
     "corner_min": "illumination, darkest corner",
     "corner_max": "illumination, brightest corner",
     "gain_dn_per_e": "gain [DN/e-]",
@@ -77,7 +81,7 @@ def _calibration(calibration: Calibration, camera: Camera) -> dict[str, Any]:
     summaries: dict[str, Callable[[Any], dict[str, Any]]] = {
         "psf": _psf,
         "wavefront": _wavefront,
-        "distortion": _distortion,
+        "distortion": lambda part: _distortion(part, camera),
         "illumination": lambda part: _illumination(part, camera),
         "noise": _noise,
         "evidence": _evidence,
@@ -133,12 +137,32 @@ def _wavefront(wavefront: ZernikeField) -> dict[str, Any]:
     }
 
 
-def _distortion(distortion: DistortionMap) -> dict[str, Any]:
+def _distortion(distortion: DistortionMap, camera: Camera) -> dict[str, Any]:
+    import numpy as np
+
+    from psfbank import distortion_figures as figures
+
+    size_px, heights = camera.size_px, np.linspace(0.05, 1, 20)
+    local_percent, _ = figures.local_geometric_distortion_percent(distortion, size_px, heights)
+    worst = int(np.argmax(np.nan_to_num(np.abs(local_percent))))
+    lateral = [figures.chromatic_displacement(distortion, size_px, c) for c in distortion.channels]
+    of_colour = {
+        f"lateral_{name}": [
+            math.nan if c in "GY" else getattr(d, name) for c, d in zip(distortion.channels, lateral, strict=True)
+        ]
+        for name in ("rms_px", "max_px", "max_percent")
+    }
     return {
         "focal_px": distortion.camera_matrix.diagonal()[:2],
         "centre_px": distortion.camera_matrix[:2, 2],
         "spline": distortion.coefficients.shape[2:],
-        "by_channel": {"rms_px": _by_channel(distortion.channels, distortion.rms_px)},
+        "fov_deg": dict(zip(_ACROSS, figures.field_of_view_deg(distortion, size_px), strict=True)),
+        "tv_percent": dict(zip(_ACROSS[:2], figures.tv_distortion_percent(distortion, size_px), strict=True)),
+        "iso_17850_worst": {"percent": local_percent[worst], "height": heights[worst]},
+        "by_channel": {
+            name: _by_channel(distortion.channels, values)
+            for name, values in {"rms_px": distortion.rms_px, **of_colour}.items()
+        },
     }
 
 
@@ -216,6 +240,7 @@ def _print_calibration(calibration: Mapping[str, Any], channels: tuple[str, ...]
     if distortion := calibration["distortion"]:
         (fx, fy), (cx, cy) = distortion["focal_px"], distortion["centre_px"]
         stdout.print(f"distortion: focal length {fx:.1f}, {fy:.1f} px, centre {cx:.1f}, {cy:.1f} px")
+        _print_distortion_figures(distortion)
     if wavefront := calibration["wavefront"]:
         stdout.print(f"wavefront: {wavefront['terms']} Zernike terms at f/{wavefront['f_number']:g}")
     table = _table(calibration, channels)
@@ -225,6 +250,18 @@ def _print_calibration(calibration: Mapping[str, Any], channels: tuple[str, ...]
         stdout.print(f"not captured: {', '.join(missing)}")
     for key, value in calibration["provenance"].items():
         stdout.print(f"{key}: {value}")
+
+
+def _print_distortion_figures(distortion: Mapping[str, Any]) -> None:
+    across, down, corner = (distortion["fov_deg"][name] for name in _ACROSS)
+    if not math.isnan(across + down + corner):
+        stdout.print(f"field of view: {across:.1f} degrees across, {down:.1f} down, {corner:.1f} from corner to corner")
+    tv, worst = distortion["tv_percent"], distortion["iso_17850_worst"]
+    if not math.isnan(tv["horizontal"] + tv["vertical"]):
+        stdout.print(f"TV distortion (SMIA): {tv['horizontal']:.2f} % across, {tv['vertical']:.2f} % down")
+    if not math.isnan(worst["percent"]):
+        percent, height = worst["percent"], worst["height"]
+        stdout.print(f"local distortion (ISO 17850): up to {percent:.2f} %, at {height:.2f} of half the diagonal")
 
 
 def _table(calibration: Mapping[str, Any], channels: tuple[str, ...]) -> Table:
