@@ -15,7 +15,7 @@ from calib.kernel import reserve
 from calib.manifest import Plan
 from calib.progress import Report, silent
 from calib.session import Journal, Shot, in_words
-from psfbank.arrays import FloatArray
+from psfbank.arrays import BoolArray, FloatArray
 from psfbank.errors import NoTargetFound
 from psfbank.flags import Flag
 from psfbank.model import Capture
@@ -86,18 +86,25 @@ def edge_view(seen: EdgeShot, fine_px: FloatArray, window_px: int = WINDOW_PX) -
     return EdgeView(seen.capture, tuple(chosen), np.array(laid))
 
 
+def taken_evenly(
+    places_px: Sequence[FloatArray], size_px: tuple[int, int], most: int, rng: np.random.Generator
+) -> list[BoolArray]:
+    """Take about `most` of places (N, 2) px in several pictures, all together evenly over the field (H, W)."""
+    count = sum(len(xy) for xy in places_px)
+    if count <= most:
+        return [np.ones(len(xy), dtype=np.bool_) for xy in places_px]
+    taken = reserve(np.concatenate(places_px), size_px, most / count, rng)
+    return np.split(taken, np.cumsum([len(xy) for xy in places_px])[:-1])
+
+
 def thinned_edges(
     views: Sequence[EdgeView], size_px: tuple[int, int], most: int, rng: np.random.Generator
 ) -> list[EdgeView]:
     """Take about `most` of the pieces of all views, evenly over the picture (H, W)."""
-    places = [view.places_px() for view in views]
-    count = sum(len(xy) for xy in places)
-    if count <= most:
-        return list(views)
-    taken = np.split(reserve(np.concatenate(places), size_px, most / count, rng), np.cumsum([len(p) for p in places]))
+    taken = taken_evenly([view.places_px() for view in views], size_px, most, rng)
     return [
-        EdgeView(v.capture, tuple(v.edges[k] for k in np.flatnonzero(t)), v.along_px[t])
-        for v, t in zip(views, taken, strict=False)
+        v if t.all() else EdgeView(v.capture, tuple(v.edges[k] for k in np.flatnonzero(t)), v.along_px[t])
+        for v, t in zip(views, taken, strict=True)
     ]
 
 

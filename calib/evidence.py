@@ -13,8 +13,10 @@ import numpy as np
 import numpy.typing as npt
 from threadpoolctl import threadpool_limits
 
-from calib.charts import ChartView, Drawing, draw, excitation, join, observe
-from calib.edge_pieces import EdgeShot, draw_edges, edge_view, thinned_edges
+from calib.chartmodel import ChartSamples, drawn_half
+from calib.charts import WINDOW_PX, ChartView, Drawing, draw, excitation, join, observe
+from calib.edge_pieces import EdgeShot, draw_edges, edge_view, taken_evenly, thinned_edges
+from calib.edge_profile import ProfileSamples, joined, profiles_of, thinned_shots, without_pieces
 from calib.fieldsolver import Problem
 from calib.focus import planes_of
 from calib.geometry import DistortionFit
@@ -38,7 +40,7 @@ log = logging.getLogger(__name__)
 
 CHART_HALF_PX = 10  # of the PSF, where there are no points to say
 MOST_PIECES, MOST_BESIDE_POINTS = 800, 300  # more sharpen little, and each costs as much as a light
-MOST_EDGES_BESIDE_POINTS = 150  # beside those of other charts
+MOST_EDGES_BESIDE_POINTS = 150  # beside those of other charts, in pieces; and as many in profiles
 RESERVED = 0.2
 F_NUMBER_TOLERANCE = 0.1  # relative, by which a fitted f-number may differ from the one stated
 LEAST_SECTORS = 3  # of 8, in which edges must lie: two directions leave the PSF open between them
@@ -104,11 +106,8 @@ def thinned_views(
 ) -> list[ChartView]:
     """Take about `most` of the pieces of all views, evenly over the picture."""
     xy_px = [view.project(view.places_mm, geometry.distortion, channel) for view in views]
-    count = sum(len(xy) for xy in xy_px)
-    if count <= most:
-        return list(views)
-    taken = np.split(reserve(np.concatenate(xy_px), size_px, most / count, rng), np.cumsum([len(xy) for xy in xy_px]))
-    return [replace(v, places_mm=v.places_mm[t]) for v, t in zip(views, taken, strict=False)]
+    taken = taken_evenly(xy_px, size_px, most, rng)
+    return [v if t.all() else replace(v, places_mm=v.places_mm[t]) for v, t in zip(views, taken, strict=True)]
 
 
 def cut_pieces(
@@ -128,6 +127,16 @@ def cut_pieces(
     return pieces, [capture.name for capture, d in seen for _ in d.xy_px]
 
 
+def cut_profiles(plan: Plan, shots: Sequence[EdgeShot], noise: NoiseModel | None) -> tuple[Pieces, list[str]] | None:
+    """Average the profiles of edges, with the capture of each; None without any."""
+    found = [(shot.capture.name, *profiles_of(shot, plan.camera, noise)) for shot in shots if shot.edges]
+    names = [name for name, xy_px, _ in found for _ in xy_px]
+    if not names:
+        return None
+    channels = zip(*(profiles for _, _, profiles in found), strict=True)
+    return Pieces(np.concatenate([xy_px for _, xy_px, _ in found]), tuple(joined(parts) for parts in channels)), names
+
+
 def cut_charts(
     plan: Plan,
     views: Sequence[ChartView],
@@ -143,23 +152,28 @@ def cut_charts(
     Returns
     -------
     list of (Pieces, list of str)
-        Those of charts with a geometry, and those of edges, each with its captures; none where no piece lies wholly on
-        what is known.
+        Those of charts with a geometry, those of edges, and profiles of the edges that have no room for a piece, each
+        with its captures; none where no piece lies wholly on what is known.
     """
     size_px, reference = plan.camera.size_px, reference_channel(plan.camera.channels)
     edge_views = [edge_view(shot, fine_px) for shot in edge_shots]
-    most_of_charts, most_of_edges = MOST_BESIDE_POINTS, MOST_EDGES_BESIDE_POINTS
+    profiled = [without_pieces(shot, view) for shot, view in zip(edge_shots, edge_views, strict=True)]
+    most = [MOST_BESIDE_POINTS, MOST_EDGES_BESIDE_POINTS, MOST_EDGES_BESIDE_POINTS]
     if not beside_points:  # they share the places, each by its number
-        of_charts, of_edges = sum(len(v.places_mm) for v in views), sum(len(v.along_px) for v in edge_views)
-        most_of_edges = round(MOST_PIECES * of_edges / max(of_charts + of_edges, 1))
-        most_of_charts = MOST_PIECES - most_of_edges
+        counts = [
+            sum(len(v.places_mm) for v in views),
+            sum(len(v.along_px) for v in edge_views),
+            sum(len(shot.edges) for shot in profiled),
+        ]
+        most = [round(MOST_PIECES * count / max(sum(counts), 1)) for count in counts]
     cuts = []
     if geometry is not None:
-        views = thinned_views(views, geometry, reference, size_px, most_of_charts, rng)
+        views = thinned_views(views, geometry, reference, size_px, most[0], rng)
         seen = [(view.capture, draw(view, geometry.distortion, reference, fine_px)[0]) for view in views]
         cuts.append(cut_pieces(plan, seen, noise))
-    edge_views = thinned_edges(edge_views, size_px, most_of_edges, rng)
+    edge_views = thinned_edges(edge_views, size_px, most[1], rng)
     cuts.append(cut_pieces(plan, [(view.capture, draw_edges(view, fine_px)) for view in edge_views], noise))
+    cuts.append(cut_profiles(plan, thinned_shots(profiled, size_px, most[2], rng), noise))
     return [cut for cut in cuts if cut is not None]
 
 
@@ -194,7 +208,7 @@ def gather(
         cuts = cut_charts(plan, views, edge_shots, geometry, noise, fine_px, points is not None, rng)
     excited = None
     if cuts:
-        drawn = np.concatenate([pieces.channels[0].drawing for pieces, _ in cuts])
+        drawn = np.concatenate([_drawn(pieces, fine_px) for pieces, _ in cuts])
         excited = excitation(drawn, float(fine_px[1] - fine_px[0]))
     if points is None and not _enough(excited, bool(boards or noise_shots or edge_shots), plan, journal):
         del journal.summary["psf"]
@@ -212,11 +226,25 @@ def gather(
     names = [] if points is None else points.capture_of_lights()
     journal.summary["psf"] |= {"points": len(names)}
     if excited is not None:
-        of_pieces = [name for _, captures in cuts for name in captures]
-        names += of_pieces
-        journal.summary["psf"] |= {"pieces_of_charts": len(of_pieces), "charts_excite": [round(v, 3) for v in excited]}
+        names += [name for _, captures in cuts for name in captures]
+        profiles = sum(len(p.xy_px) for p, _ in cuts if isinstance(p.channels[0], ProfileSamples))
+        journal.summary["psf"] |= {
+            "pieces_of_charts": sum(len(p.xy_px) for p, _ in cuts) - profiles,
+            "profiles_of_edges": profiles,
+            "charts_excite": [round(v, 3) for v in excited],
+        }
     report("gather", 1, 1)
     return Evidence(problem, reserve(problem.detected_px, size_px, RESERVED, rng), tuple(names), known)
+
+
+def _drawn(pieces: Pieces, fine_px: FloatArray) -> npt.NDArray[np.float32]:
+    """Pieces (N, R, R) or edges as they are without a lens."""
+    samples = pieces.channels[0]
+    if isinstance(samples, ChartSamples):
+        return samples.drawing
+    if isinstance(samples, ProfileSamples):
+        return samples.drawn(2 * drawn_half(WINDOW_PX, fine_px) + 1)
+    raise TypeError(f"{type(samples).__name__} is no piece of a chart")
 
 
 def _enough(

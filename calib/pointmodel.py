@@ -144,7 +144,7 @@ class Sampling(Protocol):
         ...
 
     def reweighed(self, weights: FloatArray) -> Sampling:
-        """Return the same data with other weights."""
+        """Return the same data, the sensor's own samples having other weights, shaped like `weights`."""
         ...
 
     def linear(self, images: FloatArray) -> npt.NDArray[np.float64]:

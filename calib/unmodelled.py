@@ -70,10 +70,11 @@ def _sampling(seen: Sampling, centroids_px: FloatArray, grid: PsfGrid) -> Operat
 
 
 def of_the_grids_sampling(images: Images, fit: WavefrontFit, grid: PsfGrid) -> bool:
-    """Whether the kernel problem can use them: charts are drawn on the fine grid, which must be the kernels'."""
+    """Whether the kernel problem can use them: points, and charts drawn on a grid as fine as theirs."""
     shortest_nm = float(fit.optics.wavelengths_nm.min())
     fine_px = fine_grid(fit.half_px + 1.0, fit.optics.f_number, fit.optics.pitch_um, shortest_nm)
-    return isinstance(images.samples, Samples) or round(1.0 / float(fine_px[1] - fine_px[0])) == grid.oversample
+    same_grid = round(1.0 / float(fine_px[1] - fine_px[0])) == grid.oversample
+    return isinstance(images.samples, Samples) or (isinstance(images.samples, ChartSamples) and same_grid)
 
 
 def add_remainder(

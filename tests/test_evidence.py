@@ -13,6 +13,7 @@ from calib import evidence
 from calib.charts import ChartView
 from calib.edge import find_edges
 from calib.edge_pieces import EdgeShot
+from calib.edge_profile import ProfileSamples
 from calib.evidence import Evidence, cut_charts, fit_summary, gather, measure_wavefront, render_psfs, thinned_views
 from calib.fieldmodel import Layout
 from calib.geometry import BoardShape, DistortionFit
@@ -132,7 +133,11 @@ def test_edges_alone_are_evidence_when_they_lie_in_enough_directions(
     found = gather(plan(), None, [], [], turned, None, None, np.random.default_rng(0), journal)
     assert found is not None
     assert set(found.capture) == {"edge_0.png", "edge_1.png"}
-    assert len(found.capture) == len(found.problem.detected_px) == journal.summary["psf"]["pieces_of_charts"] > 20
+    told = journal.summary["psf"]
+    assert told["pieces_of_charts"] > 20
+    assert told["profiles_of_edges"] == 0, "all have room for a piece"
+    assert len(found.capture) == len(found.problem.detected_px)
+    assert len(found.capture) == told["pieces_of_charts"]
     assert 0 < found.reserved.sum() < len(found.reserved)
     excited = np.array(journal.summary["psf"]["charts_excite"])
     assert (excited[[0, 1, 4, 5]] > 0.1).all()  # across edges that run down and across, and 27 degrees on
@@ -150,6 +155,34 @@ def test_edges_of_one_turn_alone_are_refused(turned: list[EdgeShot], monkeypatch
     coded = plan(encoding="srgb")
     assert gather(coded, None, [], [], turned, None, None, np.random.default_rng(0), journal) is None
     assert "gamma-coded" in journal.missing["psf"]
+
+
+def test_edges_without_room_for_a_piece_are_evidence_by_their_profiles(
+    turned: list[EdgeShot], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(evidence, "CHART_HALF_PX", 20)
+    journal = Journal()
+    found = gather(plan(), None, [], [], turned, None, None, np.random.default_rng(0), journal)
+    assert found is not None
+    told = journal.summary["psf"]
+    assert told["pieces_of_charts"] == 0
+    assert told["profiles_of_edges"] == len(found.capture) == len(found.problem.detected_px) > 20
+    assert set(found.capture) == {"edge_0.png", "edge_1.png"}
+    assert 0 < found.reserved.sum() < len(found.reserved)
+    assert [type(images.samples) for images in found.problem.images] == [ProfileSamples] * 3
+    excited = np.array(told["charts_excite"])
+    assert (excited[[0, 1, 4, 5]] > 0.1).all()
+    assert (excited[[2, 3, 6, 7]] < 0.1).all()
+    journal = Journal()
+    assert gather(plan(), None, [], [], [squares(0.0, "a")], None, None, np.random.default_rng(0), journal) is None
+    assert "edges in 2 of 8 directions only, 3 are needed" in journal.missing["psf"]
+
+
+def test_profiles_beside_points_are_not_too_many(turned: list[EdgeShot], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(evidence, "MOST_EDGES_BESIDE_POINTS", 9)
+    wide = np.arange(-84, 85) / 3
+    ((pieces, names),) = cut_charts(plan(), [], turned, None, None, wide, True, np.random.default_rng(0))
+    assert len(pieces.xy_px) == len(names) == pytest.approx(9, abs=1)
 
 
 def test_charts_and_edges_share_the_places(

@@ -9,10 +9,9 @@ from itertools import product
 import numpy as np
 import numpy.typing as npt
 
-from calib.chartmodel import ChartSamples
 from calib.fieldmodel import Images, Layout
 from calib.fieldsolver import Problem
-from calib.pointmodel import Optics, PointModel, to_samples
+from calib.pointmodel import Optics, PointModel, Sampling, to_samples
 from psfbank.arrays import FloatArray, IntArray
 from psfbank.flags import Flag
 from psfbank.model import Points
@@ -23,10 +22,10 @@ LEAST_SAMPLES = 12  # of an image, below which it says nothing
 
 @dataclass(frozen=True)
 class Pieces:
-    """Pieces of charts at places `xy_px` (M, 2): what each channel saw of them, in the order of the channels."""
+    """Pieces of charts, or edges, at places `xy_px` (M, 2): what each channel saw, in the order of the channels."""
 
     xy_px: FloatArray
-    channels: tuple[ChartSamples, ...]
+    channels: tuple[Sampling, ...]
 
 
 @dataclass(frozen=True)
@@ -114,7 +113,7 @@ def pose_problem(
     half_px : int
         Half width of the PSF; that of the points' patches where there are points.
     pieces : sequence of Pieces
-        Drawn for the fine grid of a PSF of that width. Numbered after the lights, one after the other.
+        Those of charts drawn for the fine grid of a PSF of that width. Numbered after the lights, one after the other.
     degree : int
         Of the polynomials in field position.
     f_number_known : bool
