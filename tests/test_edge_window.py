@@ -19,13 +19,14 @@ EVERYWHERE = np.ones(SIZE_PX, dtype=bool)
 NOWHERE = ~EVERYWHERE
 ROW, COLUMN = np.mgrid[: SIZE_PX[0], : SIZE_PX[1]].astype(float)
 TURN = np.radians(6.0)
-ALONG_PX = np.arange(-36.0, 37.0, 4.0)
+NONE = np.zeros((0, 2))
 
 Array = npt.NDArray[np.float64]
 
 
-def edge(clear_px: float | Array = 60.0, blur_px: float = 0.8) -> Edge:
-    return Edge(
+def edge(blur_px: float = 0.8, others: Array = NONE) -> Edge:
+    """An edge of 76 px; others are places (M, 2) by their distance from it and along it, px."""
+    alone = Edge(
         xy_px=np.array([108.4, 97.2]),
         angle_rad=TURN,
         bend_per_px=0.0,
@@ -34,9 +35,10 @@ def edge(clear_px: float | Array = 60.0, blur_px: float = 0.8) -> Edge:
         blur_px=blur_px,
         sigma_px=0.01,
         sigma_rad=1e-3,
-        along_px=ALONG_PX,
-        clear_px=np.broadcast_to(clear_px, ALONG_PX.shape).astype(float),
+        along_px=np.zeros(0),
+        clear_px=np.zeros(0),
     )
+    return replace(alone, others_px=alone.at(others[:, 1]) + others[:, :1] * alone.normal)
 
 
 def frame(window: Window, about: Edge) -> tuple[Array, Array]:
@@ -44,32 +46,47 @@ def frame(window: Window, about: Edge) -> tuple[Array, Array]:
     return np.abs(across), along
 
 
-def test_an_edge_alone_has_all_within_reach() -> None:
+def line(across_px: float, low_px: float, high_px: float) -> Array:
+    along = np.arange(low_px, high_px + 0.5)
+    return np.column_stack([np.full(along.shape, across_px), along])
+
+
+def test_an_edge_alone_has_all_within_reach_but_its_corners() -> None:
     values = COLUMN + 1000 * ROW
     window = window_of(values, EVERYWHERE, NOWHERE, edge())
     across, along = frame(window, edge())
 
     np.testing.assert_array_equal(window.values, window.xy_px @ [1, 1000], "x first")
     assert REACH_PX - 1 < across.max() <= REACH_PX
-    assert along.min() >= -36
-    assert along.max() <= 36
     every, at = edge().frame(np.stack([COLUMN, ROW], axis=-1))
-    assert len(across) == np.sum((np.abs(every) <= REACH_PX) & (np.abs(at) <= 36))
+    whole = np.sum((np.abs(every) <= REACH_PX) & (np.abs(at) <= 38))
+    assert np.abs(along).max() < 38 - 3.5 * 0.8
+    assert 0.8 * whole < len(across) < whole
     assert (window.clipped, window.contaminated) == (False, False)
 
 
 @pytest.mark.parametrize("blur_px", [0.5, 2.0])
 def test_a_neighbour_keeps_its_blur_to_itself(blur_px: float) -> None:
-    about = edge(np.where(ALONG_PX > 0, 17.0, 60.0), blur_px)
-    across, along = frame(window_of(COLUMN, EVERYWHERE, NOWHERE, about), about)
+    about = edge(blur_px, line(17.0, 0.0, 38.0))
+    window = window_of(COLUMN, EVERYWHERE, NOWHERE, about)
+    across, along = about.frame(window.xy_px)
 
     assert across[along > 4].max() < 17 - 3 * blur_px
     assert across[along > 4].max() > 17 - 5 * blur_px - 2
-    assert across[along < -4].max() > REACH_PX - 1
+    assert across[along > 4].min() < 1 - REACH_PX, "the other side is free"
+    assert across[along < -10].max() > REACH_PX - 1
+
+
+def test_what_lies_beyond_something_else_is_not_the_edges() -> None:
+    about = edge(others=line(-8.0, -38.0, 38.0))
+    across, _ = about.frame(window_of(COLUMN, EVERYWHERE, NOWHERE, about).xy_px)
+
+    assert across.min() > -8 + 3 * 0.8
+    assert across.max() > REACH_PX - 1
 
 
 def test_a_stretch_that_something_touches_has_no_part() -> None:
-    about = edge(np.where(np.abs(ALONG_PX) < 6, 3.0, 60.0))
+    about = edge(others=np.concatenate([line(3.0, -6, 6), line(-3.0, -6, 6)]))
     window = window_of(COLUMN, EVERYWHERE, NOWHERE, about)
     across, along = frame(window, about)
 
@@ -80,12 +97,23 @@ def test_a_stretch_that_something_touches_has_no_part() -> None:
 
 
 def test_what_is_near_everywhere_is_told() -> None:
-    about = edge(4.0, blur_px=1.5)
-    window = window_of(COLUMN, EVERYWHERE, NOWHERE, about)
+    near = np.concatenate([line(4.0, -38, 38), line(-4.0, -38, 38)])
+    window = window_of(COLUMN, EVERYWHERE, NOWHERE, edge(1.5, near))
 
     assert window.contaminated
-    assert 0 < frame(window, about)[0].max() <= 4
-    assert not window_of(COLUMN, EVERYWHERE, NOWHERE, replace(about, blur_px=0.3)).contaminated
+    assert 0 < frame(window, edge())[0].max() <= 4
+    assert not window_of(COLUMN, EVERYWHERE, NOWHERE, edge(0.3, near)).contaminated
+
+
+def test_where_an_edge_leaves_the_picture_is_no_corner() -> None:
+    size = (40, 220)
+    about = replace(edge(), xy_px=np.array([108.4, 19.5]), length_px=float(40 / np.cos(TURN)))
+    everywhere = np.ones(size, dtype=bool)
+    window = window_of(np.zeros(size), everywhere, ~everywhere, about)
+
+    assert window.xy_px[:, 1].min() == 0
+    assert window.xy_px[:, 1].max() == 39
+    assert len(window.values) == pytest.approx(2 * REACH_PX * 40 / np.cos(TURN), rel=0.06)
 
 
 def test_only_what_is_clipped_in_the_window_is_told() -> None:

@@ -28,7 +28,7 @@ BINS_A_BLUR = 20  # at the edge
 WIDENS_BLURS = 3.0  # bins grow beyond
 LEAST_NOISE = 1e-6  # of the step: rounding
 CELL_PX, LEAST_IN_CELL = 8.0, 12  # of the window, and samples in it, that are looked at together
-BLOT_SIGMAS, LEAST_BLOT = 6.0, 0.01  # of a cell's mean that is something else, and at least this share of the step
+BLOT_SIGMAS, LEAST_BLOT = 6.0, 0.03  # of a cell's mean that is something else, and at least this share of the step
 CENTROID_BLURS, CENTROID_STEPS = 2.0, 8  # width of the weight under which the LSF's centroid lies
 
 Array = npt.NDArray[np.float64]

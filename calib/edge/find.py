@@ -112,7 +112,8 @@ def edge_in_region(
     refused = Counter[str]()
     for found in _measured(seen, use, clipped, gradient_of(seen, use, MOST_NOISE), limits):
         if isinstance(found, Edge):
-            return replace(found, xy_px=found.xy_px + np.array([x, y]))
+            offset = np.array([x, y], dtype=np.float64)
+            return replace(found, xy_px=found.xy_px + offset, others_px=found.others_px + offset)
         refused[found] += 1
     raise _nothing(refused, limits, where)
 
@@ -177,4 +178,8 @@ def _cleared(edge: Edge, marked: npt.NDArray[np.uint8]) -> Edge:
     clear = cv2.remap(apart, at_x, at_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=0)
     # the next side begins at a corner, where its ridge is as near as the edge's own
     to_end = np.maximum(edge.length_px / 2 - np.abs(along), 0) * np.abs(edge.normal).max()
-    return replace(edge, along_px=along, clear_px=np.minimum(np.minimum(np.asarray(clear)[0], to_end), FAR_PX))
+    clear = np.minimum(np.minimum(np.asarray(clear)[0], to_end), FAR_PX)
+    x, y = x[~own] + low[0], y[~own] + low[1]
+    inside = (x > 0) & (y > 0) & (x < marked.shape[1] - 1) & (y < marked.shape[0] - 1)  # beyond the border is nothing
+    others = np.column_stack([x[inside], y[inside]]).astype(np.float64)
+    return replace(edge, along_px=along, clear_px=clear, others_px=others)

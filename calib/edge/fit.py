@@ -7,7 +7,7 @@ slanted to the sites, so that the sites sample the edge spread function finer th
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -71,7 +71,8 @@ class Edge:
     `bend_per_px` its curvature, positive where the ends bend to the bright side. `length_px` from corner to corner;
     `contrast` after Michelson; `blur_px` the Gaussian's sigma; `sigma_px`, `sigma_rad` the standard deviations of place
     and angle. At the distances `along_px` (P,) from the middle nothing else lies within `clear_px` (P,) in x and y.
-    `scatter` is the RMS distance of samples from the fit over the step, `clipped` the share of them at the white level.
+    `others_px` (M, 2) is all else that shows near it, the border apart. `scatter` is the RMS distance of samples from
+    the fit over the step, `clipped` the share of them at the white level.
     """
 
     xy_px: FloatArray
@@ -84,6 +85,7 @@ class Edge:
     sigma_rad: float
     along_px: FloatArray
     clear_px: FloatArray
+    others_px: FloatArray = field(default_factory=lambda: np.zeros((0, 2)))
     scatter: float = 0.0
     clipped: float = 0.0
 

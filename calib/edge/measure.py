@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
+from threadpoolctl import threadpool_limits
 
 from calib.capture import read_picture
 from calib.edge.accurate import sfr_accurate
@@ -161,10 +162,9 @@ def measure_capture(
     measured: list[MeasuredEdge] = []
     for edge in edges:
         place = _Place(capture.name, edge, camera, region, roi == "full", gamma_unknown)
-        if mode == "iso":
-            measured += _by_the_standard(place, planes, saturated, wanted)
-        else:
-            measured += _accurate(place, planes, saturated, wanted)
+        measure = _by_the_standard if mode == "iso" else _accurate
+        with threadpool_limits(1, user_api="blas"):  # many small products: BLAS threads would wait for each other
+            measured += measure(place, planes, saturated, wanted)
     if not measured:
         raise NoTargetFound(
             f"none of the {len(edges)} edges could be measured",
