@@ -9,6 +9,7 @@ left out in turn with a fifth of the others tells how smooth it is to be.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -21,10 +22,13 @@ from threadpoolctl import threadpool_limits
 from calib.geometry.bundle import Base, Observations, State, huber, robust_scale, tensor_design
 from calib.geometry.choose import recentred
 from calib.geometry.penalty import RIDGE, penalty_matrix
+from calib.session import Journal, in_words
 from psfbank.arrays import BoolArray, FloatArray, frozen, require_shape
 from psfbank.distortion import stereographic
 from psfbank.errors import FitFailed
-from psfbank.model import DistortionMap
+from psfbank.model import Corners, DistortionMap
+
+log = logging.getLogger(__name__)
 
 LEAST_POINTS = 30
 HALF_FIELD = 0.25  # ray of the farthest point: near enough that the stereographic base is nearly a plane
@@ -133,6 +137,46 @@ def register_grid(
         channels=order,
     )
     return Registration(found, to_rays, green.rms_px, green.heldout_rms_px, green.smoothness)
+
+
+def register_view(
+    corners: Mapping[str, Corners], sigma_px: FloatArray, reference: str, size_px: tuple[int, int], journal: Journal
+) -> DistortionMap | None:
+    """Register the one view of a session in all channels, and say what that means; None when it does not suffice.
+
+    Parameters
+    ----------
+    corners : mapping of channel to Corners
+        One view of M points; the other channels are measured against `reference`.
+    sigma_px : (1, M) float
+    reference : str
+    size_px : (H, W)
+    journal : Journal
+
+    Returns
+    -------
+    DistortionMap or None
+    """
+    seen_px = {name: np.where(c.found[0, :, None], c.image_px[0], np.nan) for name, c in corners.items()}
+    others = {name: there for name, there in seen_px.items() if name != reference}
+    plane = corners[reference].object_mm[0]
+    try:
+        found = register_grid(plane, seen_px[reference], size_px, sigma_px=sigma_px[0], lateral=others or None)
+    except FitFailed as error:
+        journal.lack("distortion", in_words(error))
+        return None
+    log.warning(
+        "one view of one grid: the distortion map is a registration of the grid's own plane, how it stood before the "
+        "camera included; the focal length is a convention"
+    )
+    journal.summary["distortion"] = {
+        "registration_to_rays": found.to_rays.tolist(),
+        "views": 1,
+        "points": int(np.isfinite(seen_px[reference]).all(axis=1).sum()),
+        "rms_px": round(found.rms_px, 4),
+        "heldout_rms_px": round(found.heldout_rms_px, 4),
+    }
+    return found.distortion
 
 
 def _stance(plane: FloatArray, seen_px: FloatArray, size_px: tuple[int, int]) -> tuple[FloatArray, float]:

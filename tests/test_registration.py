@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import logging
+
 import numpy as np
 import pytest
 
-from calib.registration import HALF_FIELD, Registration, register_grid
+from calib.registration import HALF_FIELD, Registration, register_grid, register_view
+from calib.session import Journal
 from psfbank.errors import FitFailed
+from psfbank.model import Corners
 
 SIZE = (480, 640)
 CENTRE_PX = np.array([319.5, 239.5])
@@ -138,3 +142,32 @@ def test_shapes_that_do_not_fit_are_refused() -> None:
         register_grid(grid(), barrel(grid())[:-1], SIZE)
     with pytest.raises(ValueError, match="sigma_px"):
         register_grid(grid(), barrel(grid()), SIZE, sigma_px=np.ones(3))
+
+
+def test_the_one_view_of_a_session_becomes_a_map_that_says_what_it_is(caplog: pytest.LogCaptureFixture) -> None:
+    plane, journal = grid(), Journal()
+    found = np.ones((1, len(plane)), dtype=bool)
+    found[0, 7] = False
+    scales = {"R": 1.002, "G": 1.0, "B": 0.999}
+    views = {
+        c: Corners(plane[None], (s * (barrel(plane) - CENTRE_PX) + CENTRE_PX)[None], found) for c, s in scales.items()
+    }
+    with caplog.at_level(logging.WARNING):
+        lens = register_view(views, np.full((1, len(plane)), 0.03), "G", SIZE, journal)
+    assert lens is not None
+    assert "focal length is a convention" in caplog.text
+    told = journal.summary["distortion"]
+    assert (told["views"], told["points"]) == (1, len(plane) - 1)
+    rays = (
+        between(plane) @ np.array(told["registration_to_rays"])[:, :2].T + np.array(told["registration_to_rays"])[:, 2]
+    )
+    for channel, scale in scales.items():
+        want = scale * (barrel(between(plane)) - CENTRE_PX) + CENTRE_PX
+        assert rms(lens.project(rays, channel) - want) < 0.01
+
+
+def test_a_view_that_does_not_suffice_is_lacking() -> None:
+    plane, journal = grid(5, 5), Journal()
+    view = Corners(plane[None], barrel(plane)[None], np.ones((1, 25), dtype=bool))
+    assert register_view({"Y": view}, np.full((1, 25), 0.03), "Y", SIZE, journal) is None
+    assert journal.missing["distortion"].startswith("25 points of the grid were found, 30 are needed")
