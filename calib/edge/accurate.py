@@ -1,8 +1,8 @@
 """The accurate SFR: every pixel at its distance along the edge's normal, an ESF that is a function, its transform.
 
 In this order: course of the edge (`line`), noise of the samples, profile, blurred steps (`trunk`), what these leave
-(`local`). There is no bin wider than a twentieth of the blur, no difference and no window to correct for, and the
-covariance of the samples is carried to the SFR and to MTF50.
+(`local`). There is no difference and no window to correct for; bins are a twelfth of the blur wide, and their own
+response, a part in a thousand, is divided out. The covariance of the samples is carried to the SFR and to MTF50.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from calib.edge.line import EdgeLine, fit_line
 from calib.edge.local import add_local
 from calib.edge.response import Response, crossing_cpp
 from calib.edge.trunk import Estimate, Profile, fit_trunk
-from psfbank.arrays import ComplexArray, FloatArray
+from psfbank.arrays import ComplexArray, FloatArray, IntArray
 from psfbank.errors import FitFailed
 
 FREQ_CPP = np.arange(257) / 256
 FINE_PX = np.arange(-128, 129) / 8  # of the ESF and LSF that are told
 FEWEST_SAMPLES = 60  # around an edge
-BINS_A_BLUR = 20  # at the edge
-WIDENS_BLURS = 3.0  # bins grow beyond
+BINS_A_BLUR = 12  # at the edge
+WIDENS_BLURS = 2.0  # bins grow beyond
 LEAST_NOISE = 1e-6  # of the step: rounding
 CELL_PX, LEAST_IN_CELL = 8.0, 12  # of the window, and samples in it, that are looked at together
 BLOT_SIGMAS, LEAST_BLOT = 6.0, 0.03  # of a cell's mean that is something else, and at least this share of the step
@@ -102,7 +102,7 @@ def sfr_accurate(values: FloatArray, xy_px: FloatArray, edge: Edge) -> AccurateS
             remedy="Leave more clear space on either side of the edge, or give it more contrast",
         )
     left = even - np.interp(x, profile.x_px, estimate.esf)
-    response = _response(profile, estimate, fine)
+    response = _response(profile, estimate, _of_bins(x, _bins(x, line.blur_px), line.blur_px), fine)
     contaminated = _something_else(left / np.maximum(np.sqrt(variance), LEAST_BLOT / BLOT_SIGMAS * step), x, along)
     centroid = line.middle_px + _centroid(fine, estimate.fine_lsf / step, estimate.blur_px, estimate.middle_px)
     return AccurateSfr(response, line, centroid, float(estimate.fine_esf[0]), step, noise, contaminated)
@@ -110,9 +110,7 @@ def sfr_accurate(values: FloatArray, xy_px: FloatArray, edge: Edge) -> AccurateS
 
 def _profile(x_px: Array, values: Array, variance: Array, blur_px: float) -> Profile:
     """Gather samples in bins, narrow at the edge; each bin's mean place and value is a sample of the profile."""
-    widens, width = WIDENS_BLURS * blur_px, blur_px / BINS_A_BLUR
-    number = np.floor(widens * np.arcsinh(x_px / widens) / width).astype(np.int64)
-    number -= number.min()
+    number = _bins(x_px, blur_px)
     weights = np.bincount(number, 1 / variance)
     taken = weights > 0
     weight: Array = np.asarray(weights[taken], np.float64)
@@ -120,6 +118,13 @@ def _profile(x_px: Array, values: Array, variance: Array, blur_px: float) -> Pro
     value = np.bincount(number, values / variance)[taken] / weight
     inner = float(np.sum(values**2 / variance) - np.sum(weight * value**2))
     return Profile(place, value, weight, len(values), max(inner, 0.0))
+
+
+def _bins(x_px: Array, blur_px: float) -> IntArray:
+    """Give each sample the number (N,) of its bin."""
+    widens, width = WIDENS_BLURS * blur_px, blur_px / BINS_A_BLUR
+    number = np.floor(widens * np.arcsinh(x_px / widens) / width).astype(np.int64)
+    return np.asarray(number - number.min())
 
 
 def _variance(left: Array, x_px: Array, trunk: Estimate) -> tuple[Array, float]:
@@ -154,10 +159,10 @@ def _centroid(x_px: Array, lsf: Array, blur_px: float, start_px: float) -> float
     return middle
 
 
-def _response(profile: Profile, estimate: Estimate, fine_px: Array) -> Response:
+def _response(profile: Profile, estimate: Estimate, of_bins: Array, fine_px: Array) -> Response:
     """Normalise an estimate, and carry the samples' noise to the SFR and to MTF50."""
     step = estimate.otf[0].real
-    sfr = np.abs(estimate.otf) / step
+    sfr = np.abs(estimate.otf) / step / of_bins
     turned = np.asarray(
         np.conj(estimate.otf) / np.maximum(np.abs(estimate.otf), np.finfo(float).tiny), dtype=np.complex128
     )
@@ -173,6 +178,19 @@ def _response(profile: Profile, estimate: Estimate, fine_px: Array) -> Response:
         mtf50_std = float(np.linalg.norm((1 - share) * root[at] + share * root[at + 1]) / abs(slope))
     lsf = estimate.fine_lsf / step
     return Response(FREQ_CPP, sfr, std, fine_px, estimate.fine_esf, lsf, mtf50_std)
+
+
+def _of_bins(x_px: Array, number: IntArray, blur_px: float) -> Array:
+    """Response (F,) to averaging samples (N,) over bins, as far as the edge is blurred like a Gaussian.
+
+    Its variance is that of places within bins, as it is where the line spread function is. Where phases fall together
+    bins hold one place and blur nothing.
+    """
+    count = np.bincount(number)
+    mean = np.bincount(number, x_px) / np.maximum(count, 1)
+    density = np.exp(-0.5 * (x_px / blur_px) ** 2)
+    variance_px2 = float(np.sum(density * (x_px - mean[number]) ** 2) / np.sum(density))
+    return np.asarray(np.exp(-2 * (np.pi * FREQ_CPP) ** 2 * variance_px2))
 
 
 def _of_sfr(otf_of: ComplexArray, turned: ComplexArray, sfr: Array, step: float) -> Array:
