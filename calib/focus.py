@@ -12,7 +12,7 @@ from calib.wavefront import FocusPlanes
 from psfbank.errors import ManifestError
 from psfbank.model import Setting
 
-LENS_KINDS = ("led", "chessboard", "noise_target", "slanted_edge", "flat")  # that show the lens
+LENS_KINDS = ("led", "chessboard", "charuco", "corners", "noise_target", "slanted_edge", "flat")  # that show the lens
 
 
 def require_one_lens(plan: Plan) -> None:

@@ -13,6 +13,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from calib.capture import read_capture, read_picture
+from calib.chessboard.charuco import dictionaries
 from calib.picture import Picture
 from calib.targets import read_pattern
 from psfbank.errors import CaptureUnusable, ManifestError
@@ -24,13 +25,14 @@ GEOMETRY: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {  # what each ki
     "led": (("pitch_mm",), ("columns", "rows", "diameter_mm")),
     "slanted_edge": ((), ("square_mm",)),
     "chessboard": (("columns", "rows", "square_mm"), ()),
-    "charuco": (("columns", "rows", "square_mm"), ()),
+    "charuco": (("columns", "rows", "square_mm"), ("dictionary", "marker_mm")),
     "noise_target": (("pattern", "cell_mm"), ()),
     "flat": ((), ()),
     "dark": ((), ()),
     "corners": (("columns", "rows", "square_mm"), ()),
 }
-_GEOMETRY_KEYS = ("pitch_mm", "columns", "rows", "square_mm", "diameter_mm", "pattern", "cell_mm")
+_GEOMETRY_KEYS = tuple(dict.fromkeys(key for needed, allowed in GEOMETRY.values() for key in needed + allowed))
+LEAST_CORNERS = 3  # of a chessboard, each way
 _NAN = float("nan")
 
 Kind = Literal["led", "slanted_edge", "chessboard", "charuco", "noise_target", "flat", "dark", "corners"]
@@ -83,6 +85,10 @@ class _CaptureTable(_Table):
         'Give the picture of the pattern, black and white, one pixel a cell, like pattern = "pattern.png"'
     )
     cell_mm: Positive | None = _hint("Give the side of a cell of the pattern in millimetres, like cell_mm = 1.2")
+    dictionary: Annotated[str, Field(min_length=1)] | None = _hint(
+        "Give OpenCV's name of the markers' dictionary, like dictionary = \"DICT_5X5_100\", or leave it out"
+    )
+    marker_mm: Positive | None = _hint("Give the side of a marker in millimetres, like marker_mm = 22.5")
     focus_m: Positive | None = _hint("Give the focus distance in metres, like focus_m = 1.2")
     f_number: Positive | None = _hint("Give the f-number, like f_number = 2.8")
     focal_length_mm: Positive | None = _hint("Give the focal length in millimetres, like focal_length_mm = 35.0")
@@ -110,6 +116,8 @@ class Entry:
     diameter_mm: float | None = None
     pattern: Path | None = None
     cell_mm: float | None = None
+    dictionary: str | None = None
+    marker_mm: float | None = None
 
 
 @dataclass(frozen=True)
@@ -269,11 +277,31 @@ def _entry(path: Path, field: str, row: _CaptureTable, base: Setting) -> Entry:
             takes = ", ".join((*needed, *allowed)) or "no geometry"
             raise _error(path, f"{field}.{key}", f"{row.kind} captures have none", f"Leave it out: they take {takes}")
     geometry = {key: getattr(row, key) for key in _GEOMETRY_KEYS}
+    if row.kind == "chessboard" and min(row.columns or 0, row.rows or 0) < LEAST_CORNERS:
+        what = f"{row.columns} x {row.rows} inner corners are too few to find a board by"
+        raise _error(path, f"{field}.columns", what, f"Shoot a board of {LEAST_CORNERS} x {LEAST_CORNERS} or more")
+    if row.kind == "charuco":
+        _require_markers(path, field, row)
     if row.pattern is not None:
         geometry["pattern"] = _pattern(path, f"{field}.pattern", row.pattern)
     files = _files(path, f"{field}.files", row.files)
     exposure_s = _NAN if row.exposure_s is None else row.exposure_s
     return Entry(row.kind, files, _setting(row, base), exposure_s, **geometry)
+
+
+def _require_markers(path: Path, field: str, row: _CaptureTable) -> None:
+    """Refuse markers that no board of this kind can hold."""
+    if row.marker_mm is not None and row.square_mm is not None and row.marker_mm >= row.square_mm:
+        what = f"markers of {row.marker_mm:g} mm do not fit into squares of {row.square_mm:g} mm"
+        raise _error(path, f"{field}.marker_mm", what, _remedy(["capture", "marker_mm"]))
+    count = ((row.columns or 0) + 1) * ((row.rows or 0) + 1) // 2
+    known = list(dictionaries(count))
+    if not known:
+        what = f"{row.columns} x {row.rows} corners need {count} markers, more than any dictionary holds"
+        raise _error(path, f"{field}.columns", what, _remedy(["capture", "columns"]))
+    if row.dictionary is not None and row.dictionary not in dictionaries(count, all_members=True):
+        what = f'"{row.dictionary}" is no dictionary of {count} markers or more'
+        raise _error(path, f"{field}.dictionary", what, f"Those that suffice: {', '.join(known)}")
 
 
 def _pattern(path: Path, field: str, name: str) -> Path:

@@ -16,7 +16,15 @@ from calib.evidence import gather, measure_wavefront, render_psfs
 from calib.focus import own_focus_m, require_one_lens
 from calib.manifest import Plan, load_plan
 from calib.measure import find_points, measure_noise, measure_shading
-from calib.planes import centre_boards, find_boards, find_noise_targets, measure_distortion, sharp_geometry
+from calib.planes import (
+    beside_charts,
+    centre_boards,
+    find_boards,
+    find_noise_targets,
+    measure_distortion,
+    read_detections,
+    sharp_geometry,
+)
 from calib.progress import Report, silent
 from calib.psf import tile_nodes
 from calib.residuals import tile_evidence
@@ -90,18 +98,20 @@ def _calibrated(plan: Plan, seed: int, executor: Executor | None, report: Report
     shading = measure_shading(plan, shots, x_px, y_px, journal)
     points = find_points(plan, shots["led"], noise, journal, report)
     boards = find_boards(plan, shots["chessboard"], journal, report)
+    coded = find_boards(plan, shots["charuco"], journal, report)
+    detected = read_detections(plan, journal)
     targets = find_noise_targets(plan, shots["noise_target"], journal, report)
     responses = measure_edges(plan, shots["slanted_edge"], journal, executor, report)
     edges = find_edges_of(plan, shots["slanted_edge"], journal, report)
-    charted = sharp_geometry(plan, boards, targets, journal)
+    charted = sharp_geometry(plan, boards, targets, beside_charts(plan, coded, detected), journal)
     rng = np.random.default_rng(seed)
     evidence = gather(plan, points, boards, targets, edges, charted, noise, rng, journal, report)
     wavefront = measure_wavefront(plan, evidence, noise, journal, executor, report)
     psf, zernike = render_psfs(plan, evidence, wavefront, x_px, y_px, journal)
     check_tiles(wavefront, evidence, rng, journal)
     psf, asymmetry = add_remainder(psf, wavefront, evidence, rng, journal, executor, report)
-    boards = centre_boards(plan, boards, psf, report)
-    distortion = measure_distortion(plan, points, wavefront, boards, targets, journal, report)
+    boards = centre_boards(plan, [*boards, *coded], psf, report)
+    distortion = measure_distortion(plan, points, wavefront, boards, targets, detected, journal, report)
 
     if all(part is None for part in (noise, shading, psf, distortion, responses)):
         raise CalibrationError(

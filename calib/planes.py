@@ -1,4 +1,4 @@
-"""Steps of a calibration: chessboards and point grids, brought together as views of planes, and the distortion map."""
+"""Steps of a calibration: boards and point grids, brought together as views of planes, and the distortion map."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from calib import chessboard, geometry, noise_target
+from calib.corners import DetectedCorners, judge_views, read_vnl, same_corners
 from calib.focus import planes_of
 from calib.manifest import Entry, Plan
 from calib.measure import PointSet
@@ -17,7 +18,7 @@ from calib.psf import image_centroids
 from calib.session import Journal, Shot, in_words
 from calib.wavefront import FocusPlanes, WavefrontFit
 from psfbank.arrays import FloatArray
-from psfbank.errors import FitFailed, NoTargetFound
+from psfbank.errors import CaptureUnusable, FitFailed, NoTargetFound
 from psfbank.flags import Flag
 from psfbank.model import Corners, DistortionMap, PsfGrid
 
@@ -31,27 +32,78 @@ BLOCK_SIGMA_PX = 0.2  # of a block of a noise target: where its light is, not wh
 
 @dataclass(frozen=True)
 class Board:
-    """One chessboard seen: its detection, the capture it is in, and the manifest entry that describes it."""
+    """One chessboard or ChArUco board seen: its detection, the capture it is in, and the entry that describes it."""
 
     detection: chessboard.BoardDetection
     shot: Shot
 
 
 def find_boards(plan: Plan, shots: Sequence[Shot], journal: Journal, report: Report = silent) -> list[Board]:
-    """Detect and measure every chessboard; views without one, or with a part of one, are flagged."""
-    boards = []
+    """Detect and measure every board; views without one, or with a part of one, are flagged, and so are copies."""
+    boards: list[Board] = []
     for done, shot in enumerate(shots, start=1):
         try:
-            detection = chessboard.detect(shot.capture, plan.camera, shot.entry.columns or 0, shot.entry.rows or 0)
+            detection = _detected(plan, shot)
         except NoTargetFound as error:
             journal.flag(shot.capture.name, Flag.UNUSABLE, in_words(error))
         else:
             if detection.flags:
                 journal.flag(shot.capture.name, detection.flags, detection.reason)
-            if not detection.flags & Flag.UNUSABLE:
+            original = _original(detection, boards, reference_channel(plan.camera.channels))
+            if original is not None:
+                journal.flag(shot.capture.name, Flag.UNUSABLE, f"its corners are those of {original}: a copy")
+            elif not detection.flags & Flag.UNUSABLE:
                 boards.append(Board(detection, shot))
-        report("find chessboards", done, len(shots))
+        report("find ChArUco boards" if shot.entry.kind == "charuco" else "find chessboards", done, len(shots))
     return boards
+
+
+def _detected(plan: Plan, shot: Shot) -> chessboard.BoardDetection:
+    entry = shot.entry
+    columns, rows = entry.columns or 0, entry.rows or 0
+    if entry.kind == "chessboard":
+        return chessboard.detect(shot.capture, plan.camera, columns, rows)
+    share = entry.marker_mm / entry.square_mm if entry.marker_mm and entry.square_mm else None
+    return chessboard.detect_charuco(
+        shot.capture, plan.camera, columns, rows, dictionary=entry.dictionary, marker_share=share
+    )
+
+
+def _original(detection: chessboard.BoardDetection, boards: Sequence[Board], channel: str) -> str | None:
+    """Name the capture, if there is one, that shows the very corners of a detection."""
+    xy_px, found = detection.xy_px[channel], detection.found[channel]
+    for board in boards:
+        others_px, others_found = board.detection.xy_px[channel], board.detection.found[channel]
+        if others_px.shape == xy_px.shape and same_corners(xy_px, found, others_px[None], others_found[None])[0]:
+            return board.shot.capture.name
+    return None
+
+
+@dataclass(frozen=True)
+class Detections:
+    """Boards that another program detected, and the manifest entry that describes them."""
+
+    detected: DetectedCorners
+    entry: Entry
+
+
+def read_detections(plan: Plan, journal: Journal) -> list[Detections]:
+    """Read corners that another program detected; tables and boards that cannot be used are flagged."""
+    out = []
+    for entry, file in ((e, f) for e in plan.entries if e.kind == "corners" for f in e.files):
+        name, columns = plan.name(file), entry.columns or 1
+        try:
+            detected = read_vnl(file, columns, entry.rows or 1, plan.camera.size_px, name)
+        except CaptureUnusable as error:
+            journal.flag(name, Flag.UNUSABLE, in_words(error))
+            continue
+        journal.inputs.append({"name": name, "kind": entry.kind, "sha256": detected.sha256})
+        kept = np.ones(len(detected.names), dtype=bool)
+        for k, reason in judge_views(detected, columns):
+            journal.flag(f"{name}, {detected.names[k]}", Flag.UNUSABLE, reason)
+            kept[k] = False
+        out.append(Detections(detected.of_views(kept), entry))
+    return out
 
 
 def centre_boards(plan: Plan, boards: Sequence[Board], psf: PsfGrid | None, report: Report = silent) -> list[Board]:
@@ -86,6 +138,15 @@ def find_noise_targets(plan: Plan, shots: Sequence[Shot], journal: Journal, repo
     return found
 
 
+@dataclass(frozen=True)
+class PlaneViews:
+    """Views of plane targets in every channel, ready for the bundle adjustment."""
+
+    corners: dict[str, Corners]
+    sigma_px: FloatArray
+    target: tuple[int, ...]
+
+
 def noise_views(noise_shots: Sequence[NoiseShot], channels: tuple[str, ...]) -> PlaneViews:
     """Arrange noise targets as views of flat targets, seen in the reference channel alone."""
     corners = {}
@@ -100,17 +161,38 @@ def noise_views(noise_shots: Sequence[NoiseShot], channels: tuple[str, ...]) -> 
     return PlaneViews(corners, np.full(corners[channels[0]].found.shape, BLOCK_SIGMA_PX), (-1,) * len(noise_shots))
 
 
-@dataclass(frozen=True)
-class PlaneViews:
-    """Views of plane targets in every channel, ready for the bundle adjustment."""
+def detected_views(detections: Sequence[Detections], channels: tuple[str, ...]) -> PlaneViews:
+    """Arrange boards that another program detected as views, seen in the reference channel alone.
 
-    corners: dict[str, Corners]
-    sigma_px: FloatArray
-    target: tuple[int, ...]
+    Those of one manifest entry are one physical target.
+    """
+    entries = list({id(d.entry): d.entry for d in detections}.values())
+    parts = [d.detected.to_corners(d.entry.columns or 1, d.entry.square_mm or 1.0) for d in detections]
+    seen = geometry.join(parts)
+    unseen = replace(seen, found=np.zeros_like(seen.found))
+    number = [k for d in detections for k, entry in enumerate(entries) if entry is d.entry for _ in d.detected.names]
+    return PlaneViews(
+        {channel: seen if channel == reference_channel(channels) else unseen for channel in channels},
+        stack_padded([d.detected.sigma_px for d in detections]),
+        tuple(number),
+    )
+
+
+def joined_views(parts: Sequence[PlaneViews]) -> PlaneViews:
+    """Bring views of several kinds of target together, each physical target with a number of its own."""
+    target: list[int] = []
+    for part in parts:
+        first = max(target, default=-1) + 1
+        target += [number + first if number >= 0 else -1 for number in part.target]
+    return PlaneViews(
+        {channel: geometry.join([part.corners[channel] for part in parts]) for channel in parts[0].corners},
+        stack_padded([part.sigma_px for part in parts]),
+        tuple(target),
+    )
 
 
 def board_views(boards: Sequence[Board], channels: tuple[str, ...]) -> PlaneViews:
-    """Arrange chessboards as views; whole boards of one manifest entry are one physical target, parts are flat."""
+    """Arrange boards as views; those of one manifest entry are one physical target, parts without a place are flat."""
     entries: list[Entry] = list({id(board.shot.entry): board.shot.entry for board in boards}.values())
     grouped = [[board.detection for board in boards if board.shot.entry is entry] for entry in entries]
     corners, sigma = {}, {}
@@ -169,26 +251,41 @@ def reference_channel(channels: tuple[str, ...]) -> str:
     return "G" if "G" in channels else channels[0]
 
 
+def beside_charts(plan: Plan, coded: Sequence[Board], detections: Sequence[Detections]) -> list[PlaneViews]:
+    """Arrange boards that are no evidence of the PSF: ChArUco boards, and those that another program detected."""
+    channels = plan.camera.channels
+    parts = [board_views(coded, channels)] if coded else []
+    return parts + ([detected_views(detections, channels)] if detections else [])
+
+
 def sharp_geometry(
-    plan: Plan, boards: Sequence[Board], noise_shots: Sequence[NoiseShot], journal: Journal
+    plan: Plan,
+    boards: Sequence[Board],
+    noise_shots: Sequence[NoiseShot],
+    beside: Sequence[PlaneViews],
+    journal: Journal,
 ) -> geometry.DistortionFit | None:
-    """Find where charts lie, well enough to draw them sharp: boards first, then noise targets; None when too few."""
+    """Find where charts lie, well enough to draw them sharp: boards first, then noise targets; None when too few.
+
+    Views of other targets `beside` them support the fit; their poses are left out.
+    """
     channels = plan.camera.channels
     parts = [board_views(boards, channels)] if boards else []
     parts += [noise_views(noise_shots, channels)] if noise_shots else []
     if not parts:
         return None
-    reference = reference_channel(channels)
+    views = joined_views([*parts, *beside])
     try:
-        return geometry.fit_distortion(
-            geometry.join([part.corners[reference] for part in parts]),
+        fit = geometry.fit_distortion(
+            views.corners[reference_channel(channels)],
             plan.camera.size_px,
-            target=[number for part in parts for number in part.target],
-            sigma_px=np.hypot(stack_padded([part.sigma_px for part in parts]), SYSTEMATIC_PX),
+            target=views.target,
+            sigma_px=np.hypot(views.sigma_px, SYSTEMATIC_PX),
         )
     except FitFailed as error:
         journal.lack("charts", in_words(error))
         return None
+    return replace(fit, poses=fit.poses[: len(boards) + len(noise_shots)])
 
 
 def measure_distortion(
@@ -197,30 +294,37 @@ def measure_distortion(
     wavefront: WavefrontFit | None,
     boards: Sequence[Board],
     noise_shots: Sequence[NoiseShot],
+    detections: Sequence[Detections],
     journal: Journal,
     report: Report = silent,
 ) -> DistortionMap | None:
-    """Fit the distortion map to chessboards, noise targets and point grids together; None when they do not suffice."""
+    """Fit the distortion map to boards, noise targets and point grids together; None when they do not suffice."""
     channels = plan.camera.channels
     parts = [board_views(boards, channels)] if boards else []
     parts += [noise_views(noise_shots, channels)] if noise_shots else []
+    parts += [detected_views(detections, channels)] if detections else []
     if points is not None and wavefront is not None:
         parts.append(point_views(points, wavefront, channels, planes_of(plan, points.entries)))
     if not parts:
         journal.lack("distortion", "no capture shows a chessboard or a grid of points")
         return None
-    if not boards:
+    if not boards and not detections:
         log.warning("without chessboards the focal length is only as sure as the point grids are tilted")
     report("distortion", 0, 1)
-    joined = {channel: geometry.join([part.corners[channel] for part in parts]) for channel in channels}
-    reference = reference_channel(channels)
+    views, reference = joined_views(parts), reference_channel(channels)
+    seen = views.corners[reference]
+    others = {c: views.corners[c] for c in channels if c != reference}
+    coloured = all((other.found & seen.found).any() for other in others.values())
+    if not coloured:
+        log.warning("no target was measured in every colour: all share one map, without lateral colour")
+        others = {}
     try:
         fit = geometry.fit_distortion(
-            joined[reference],
+            seen,
             plan.camera.size_px,
-            lateral={c: joined[c] for c in channels if c != reference} or None,
-            target=[number for part in parts for number in part.target],
-            sigma_px=np.hypot(stack_padded([part.sigma_px for part in parts]), SYSTEMATIC_PX),
+            lateral=others or None,
+            target=views.target,
+            sigma_px=np.hypot(views.sigma_px, SYSTEMATIC_PX),
         )
     except FitFailed as error:
         journal.lack("distortion", in_words(error))
@@ -228,8 +332,9 @@ def measure_distortion(
     report("distortion", 1, 1)
     journal.summary["distortion"] = {
         "views": int(np.sum(np.isfinite(fit.poses).all(axis=1))),
-        "points": int(joined[reference].found.sum()),
+        "points": int(seen.found.sum()),
         "rms_px": round(fit.rms_px, 4),
         "heldout_rms_px": round(fit.heldout_rms_px, 4),
+        **({} if coloured else {"lateral_colour": "not measured: all colours share one map"}),
     }
     return fit.distortion

@@ -61,6 +61,18 @@ class Drawn:
         covered = np.sum((inside[1] @ ink) * inside[0], axis=1)
         return (PAPER - (PAPER - INK) * covered).reshape(size)
 
+    def draw_tilted(self, size: tuple[int, int], plane: np.ndarray, blur_px: float, finer: int = 5) -> np.ndarray:
+        """Picture of the board through a homography from squares to pixels, sampled `finer` times a pixel."""
+        y, x = (np.arange(n * finer) for n in size)
+        at = np.stack(np.meshgrid(*((n - (finer - 1) / 2) / finer for n in (x, y))), axis=-1).reshape(-1, 1, 2)
+        on_board = cv2.perspectiveTransform(at, np.linalg.inv(plane)).reshape(-1, 2)
+        edges_x, edges_y, ink = self.lattice()
+        column, row = (np.searchsorted(e, c) for e, c in zip((edges_x, edges_y), on_board.T, strict=True))
+        covered = np.pad(ink, 1)[row, column].reshape(len(y), len(x))
+        covered = cv2.GaussianBlur(covered, (0, 0), blur_px * finer)
+        covered = covered.reshape(size[0], finer, size[1], finer).mean(axis=(1, 3))
+        return PAPER - (PAPER - INK) * covered
+
 
 def place(board: Drawn, origin: np.ndarray, turn: float, cell_px: float) -> np.ndarray:
     """Inner corners (M, 2) in the picture."""

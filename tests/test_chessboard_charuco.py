@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 from charuco_boards import Drawn, place
+from scipy.spatial.transform import Rotation
 
-from calib import chessboard
+from calib import calibrate, chessboard
 from calib.chessboard import charuco
 from calib.chessboard.board import clear_of_markers
 from psfbank.errors import NoTargetFound
@@ -177,3 +179,40 @@ def test_corners_move_to_the_centroid_of_an_asymmetric_psf() -> None:
     assert moved.found["Y"].all()
     assert np.abs((found.xy_px["Y"] - truth).mean(axis=0)[0]) > 0.05
     assert np.linalg.norm(moved.xy_px["Y"] - truth, axis=1).max() < 0.02
+
+
+def test_a_session_of_charuco_boards_gives_a_map(tmp_path: Path) -> None:
+    """Six tilted views through a pinhole, two of them cropped by the picture."""
+    focal_px, size, square = 420.0, (300, 400), 25.0
+    centre = np.array([(size[1] - 1) / 2, (size[0] - 1) / 2])
+    tilts = (
+        (30, 5, 0, 0),
+        (-25, 20, 8, 0),
+        (10, -30, 170, 0),
+        (-5, 30, -10, 0),
+        (25, -15, 4, 110),
+        (-20, -25, 3, -120),
+    )
+    rng = np.random.default_rng(0)
+    for k, (a, b, c, aside_mm) in enumerate(tilts):
+        turned = Rotation.from_euler("xyz", (a, b, c), degrees=True).as_matrix()
+        middle = np.array([3.5, 2.0, 0.0])
+        axes = square * np.column_stack([turned[:, 0], turned[:, 1], -turned @ middle])
+        axes[:, 2] += [aside_mm, 0, 420]
+        plane = np.array([[focal_px, 0, centre[0]], [0, focal_px, centre[1]], [0, 0, 1]]) @ axes
+        pixels = BOARD.draw_tilted(size, plane, 0.7) + rng.normal(0, 0.005, size)
+        assert cv2.imwrite(str(tmp_path / f"{k}.png"), np.clip(50000 * pixels, 0, 65535).astype(np.uint16))
+    (tmp_path / "capture.toml").write_text(
+        '[camera]\ncfa = "mono"\nblack_level = 0\nwhite_level = 65535\n'
+        '[[capture]]\nkind = "charuco"\nfiles = "*.png"\ncolumns = 8\nrows = 5\nsquare_mm = 25.0\n'
+    )
+    cal = calibrate(tmp_path).at()
+    assert not cal.provenance["flagged"]
+    told = cal.provenance["summary"]["distortion"]
+    assert told["views"] == 6
+    assert 180 < told["points"] < 240
+    assert told["rms_px"] < 0.03
+    assert cal.distortion is not None
+    rays = np.array([[0.1, 0.05], [-0.2, 0.1], [0.0, -0.15]])
+    apart = np.diff(cal.distortion.project(rays), axis=0)
+    np.testing.assert_allclose(apart, focal_px * np.diff(rays, axis=0), rtol=0.02)

@@ -31,7 +31,7 @@ white_level = 1023
 FLAT = '[[capture]]\nkind = "flat"\nfiles = "flat/*.png"\n'
 VALUES = {
     "pitch_mm": 46.0, "columns": 13, "rows": 9, "square_mm": 30.0, "diameter_mm": 0.5, "cell_mm": 1.2,
-    "pattern": "pattern.png",
+    "pattern": "pattern.png", "dictionary": "DICT_5X5_100", "marker_mm": 22.5,
 }  # fmt: skip
 
 
@@ -115,6 +115,36 @@ def test_every_kind_needs_its_geometry_and_no_other(session: Path, kind: str) ->
     for key in VALUES.keys() - given.keys():
         text = CAMERA + row + f"{key} = {json.dumps(VALUES[key])}\n" + "".join(given.values())
         assert f"capture[0].{key}: {kind} captures have none" in refusal(session, text)
+
+
+CHARUCO = FLAT.replace('"flat"', '"charuco"') + "columns = 13\nrows = 9\nsquare_mm = 30.0\n"
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        ("marker_mm = 30.0", ("capture[0].marker_mm", "markers of 30 mm do not fit into squares of 30 mm")),
+        ('dictionary = "DICT_5X5"', ("capture[0].dictionary", '"DICT_5X5" is no dictionary of 70', "DICT_5X5_100")),
+        ('dictionary = "DICT_5X5_50"', ("capture[0].dictionary", "of 70 markers or more", "DICT_4X4_100")),
+        ('dictionary = "__doc__"', ("capture[0].dictionary", "is no dictionary")),
+    ],
+)
+def test_markers_that_no_board_can_hold_are_refused(session: Path, more: str, words: tuple[str, ...]) -> None:
+    message = refusal(session, CAMERA + CHARUCO + more)
+    assert all(word in message for word in words), message
+
+
+def test_a_chessboard_of_two_columns_is_refused(session: Path) -> None:
+    row = FLAT.replace('"flat"', '"chessboard"') + "columns = 2\nrows = 9\nsquare_mm = 30.0\n"
+    assert "capture[0].columns: 2 x 9 inner corners are too few" in refusal(session, CAMERA + row)
+
+
+def test_a_larger_dictionary_serves_and_a_board_of_thousands_has_none(session: Path) -> None:
+    (entry,) = load_plan(describe(session, CAMERA + CHARUCO + 'dictionary = "DICT_5X5_1000"')).entries
+    assert entry.dictionary == "DICT_5X5_1000"
+    assert "more than any dictionary holds" in refusal(
+        session, CAMERA + CHARUCO.replace("columns = 13", "columns = 999")
+    )
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from calib import chessboard, planes
+from calib.corners import DetectedCorners
 from calib.fieldmodel import Layout
 from calib.led import PointView
 from calib.manifest import Entry, Plan
@@ -119,7 +120,8 @@ def test_boards_are_measured_or_flagged(monkeypatch: pytest.MonkeyPatch) -> None
     answers = {
         "whole.png": detection(5, 4, (0, 0, 0)),
         "part.png": replace(detection(3, 4, (0, 0, 0), flags=Flag.PARTIAL), reason="3 x 4 corners of 5 x 4 in view"),
-        "dim.png": replace(detection(5, 4, (0, 0, 0), flags=Flag.UNUSABLE), reason="2 of 20 corners measurable in R"),
+        "copy.png": detection(5, 4, (0, 0, 0)),
+        "dim.png": replace(detection(5, 4, (0, 10, 0), flags=Flag.UNUSABLE), reason="2 of 20 corners measurable in R"),
     }
 
     def detect(capture: Capture, camera: Camera, columns: int, rows: int) -> chessboard.BoardDetection:
@@ -132,7 +134,7 @@ def test_boards_are_measured_or_flagged(monkeypatch: pytest.MonkeyPatch) -> None
     journal, told = Journal(), []
     shots = [
         Shot(entry("chessboard", columns=5, rows=4), blank(name))
-        for name in ("whole.png", "none.png", "part.png", "dim.png")
+        for name in ("whole.png", "none.png", "part.png", "dim.png", "copy.png")
     ]
     boards = find_boards(plan(), shots, journal, lambda *step: told.append(step))
 
@@ -141,8 +143,80 @@ def test_boards_are_measured_or_flagged(monkeypatch: pytest.MonkeyPatch) -> None
         {"name": "none.png", "flag": "unusable", "reason": "no chessboard of 5 x 4 inner corners. Check columns"},
         {"name": "part.png", "flag": "partial", "reason": "3 x 4 corners of 5 x 4 in view"},
         {"name": "dim.png", "flag": "unusable", "reason": "2 of 20 corners measurable in R"},
+        {"name": "copy.png", "flag": "unusable", "reason": "its corners are those of whole.png: a copy"},
     ]
-    assert told == [("find chessboards", k, 4) for k in range(1, 5)]
+    assert told == [("find chessboards", k, 5) for k in range(1, 6)]
+
+
+def test_a_charuco_board_is_detected_as_its_entry_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[dict] = []
+
+    def detect(capture: Capture, camera: Camera, columns: int, rows: int, **told: object) -> chessboard.BoardDetection:
+        asked.append({"size": (columns, rows), **told})
+        return detection(5, 4, (0, 10 * len(asked), 0))
+
+    monkeypatch.setattr(chessboard, "detect_charuco", detect)
+    told: list[tuple] = []
+    shots = [
+        Shot(entry("charuco", columns=5, rows=4, square_mm=30.0), blank("0.png")),
+        Shot(entry("charuco", columns=5, rows=4, square_mm=30.0, marker_mm=21.0, dictionary="DICT_4X4_50"), blank("1")),
+    ]
+    assert len(find_boards(plan(), shots, Journal(), lambda *step: told.append(step))) == 2
+    assert asked == [
+        {"size": (5, 4), "dictionary": None, "marker_share": None},
+        {"size": (5, 4), "dictionary": "DICT_4X4_50", "marker_share": 0.7},
+    ]
+    assert told[-1] == ("find ChArUco boards", 2, 2)
+
+
+def detections(described: Entry, tilts: tuple = TILTS_DEG) -> planes.Detections:
+    """Boards of 9 x 6 corners, 25 mm apart, as another program would report them."""
+    xy_px = np.stack([project(lattice(9, 6) * 25.0, tilt, 14 * 25.0) for tilt in tilts])
+    found = np.ones(xy_px.shape[:2], dtype=bool)
+    names = tuple(f"{k}.png" for k in range(len(tilts)))
+    return planes.Detections(DetectedCorners(names, xy_px, found, np.full(found.shape, 0.1)), described)
+
+
+def test_corners_from_elsewhere_are_views_of_the_reference_channel_alone() -> None:
+    first, second = (entry("corners", columns=9, rows=6, square_mm=25.0) for _ in range(2))
+    views = planes.detected_views([detections(first), detections(second, TILTS_DEG[:2]), detections(first)], CHANNELS)
+    assert views.target == (0,) * 6 + (1,) * 2 + (0,) * 6
+    assert views.corners["G"].found.all()
+    assert not views.corners["R"].found.any()
+    np.testing.assert_array_equal(views.corners["G"].object_mm[7], lattice(9, 6) * 25.0)
+    assert (views.sigma_px == 0.1).all()
+
+
+def test_targets_of_several_kinds_keep_numbers_of_their_own() -> None:
+    large, small = entry("chessboard", square_mm=30.0), entry("charuco", square_mm=10.0)
+    boards = boards_of(large, (5, 4)) + boards_of(small, (5, 4), TILTS_DEG[:1])
+    part = Board(detection(3, 4, (0, -20, 0), 30.0, Flag.PARTIAL), Shot(large, blank("2")))
+    elsewhere = planes.detected_views([detections(entry("corners", columns=9, rows=6, square_mm=25.0))], CHANNELS)
+    views = planes.joined_views([board_views([*boards, part], CHANNELS), elsewhere])
+    assert views.target == (0,) * 6 + (-1, 1) + (2,) * 6
+    assert views.corners["G"].found.shape == views.sigma_px.shape == (14, 54)
+
+
+@pytest.mark.parametrize("camera", [CAMERA, Camera("", "", SIZE_PX, "mono")])
+def test_corners_from_elsewhere_make_a_map_without_lateral_colour(camera: Camera) -> None:
+    journal = Journal()
+    seen = detections(entry("corners", columns=9, rows=6, square_mm=25.0))
+    found = measure_distortion(plan(camera), None, None, [], [], [seen], journal)
+    assert found is not None
+    assert ("lateral_colour" in journal.summary["distortion"]) == (camera is CAMERA)
+    np.testing.assert_allclose(found.project(np.zeros((1, 2)), "G")[0], CENTRE_PX, atol=1.0)
+    np.testing.assert_array_equal(found.project([[0.1, 0.2]], "R"), found.project([[0.1, 0.2]], "B"))
+
+
+def test_boards_that_show_no_psf_support_the_geometry_of_charts_and_get_no_pose() -> None:
+    boards = boards_of(entry("chessboard", square_mm=25.0), (7, 5), TILTS_DEG[:2])
+    coded = boards_of(entry("charuco", square_mm=25.0), (9, 6))
+    assert planes.sharp_geometry(plan(), boards, [], [], Journal()) is None, "two views are too few"
+    beside = planes.beside_charts(plan(), coded, [detections(entry("corners", columns=9, rows=6, square_mm=25.0))])
+    fit = planes.sharp_geometry(plan(), boards, [], beside, Journal())
+    assert fit is not None
+    assert fit.poses.shape == (2, 6)
+    assert planes.sharp_geometry(plan(), [], [], beside, Journal()) is None, "nothing to draw"
 
 
 def test_without_psfs_corners_stay(small_bank: PsfBank) -> None:
@@ -209,7 +283,7 @@ def test_boards_and_points_give_one_map_with_lateral_colour() -> None:
     journal, told = Journal(), []
     points, fit = grids(((0, 5, 0), (4, 0, 2)))
     boards = boards_of(entry("chessboard", square_mm=25.0), (9, 6))
-    found = measure_distortion(plan(), points, fit, boards, [], journal, lambda *step: told.append(step))
+    found = measure_distortion(plan(), points, fit, boards, [], [], journal, lambda *step: told.append(step))
     assert found is not None
     np.testing.assert_allclose(found.camera_matrix[[0, 1], [0, 1]], FOCAL_PX, rtol=2e-3)
     rays = np.array([(0.3, 0.2), (-0.4, 0.1), (0.1, -0.3)])
@@ -228,7 +302,7 @@ def test_boards_and_points_give_one_map_with_lateral_colour() -> None:
 def test_points_alone_give_a_map_and_a_warning(caplog: pytest.LogCaptureFixture) -> None:
     points, fit = grids(((0, 25, 0), (24, 0, 2), (-20, -15, 5), (18, -20, 0)))
     with caplog.at_level(logging.WARNING):
-        found = measure_distortion(plan(), points, fit, [], [], Journal())
+        found = measure_distortion(plan(), points, fit, [], [], [], Journal())
     assert found is not None
     np.testing.assert_allclose(found.camera_matrix[[0, 1], [0, 1]], FOCAL_PX, rtol=5e-3)
     assert "without chessboards the focal length is only as sure as the point grids are tilted" in caplog.text
@@ -246,7 +320,7 @@ def test_a_camera_of_one_channel_has_no_lateral_colour() -> None:
         )
         for board in boards_of(entry("chessboard", square_mm=25.0), (9, 6))
     ]
-    found = measure_distortion(plan(mono), None, None, boards, [], Journal())
+    found = measure_distortion(plan(mono), None, None, boards, [], [], Journal())
     assert found is not None
     assert found.channels == ("Y",)
 
@@ -261,7 +335,7 @@ def test_a_camera_of_one_channel_has_no_lateral_colour() -> None:
 def test_too_few_views_give_no_map(views: int, reason: str) -> None:
     journal = Journal()
     boards = boards_of(entry("chessboard", square_mm=25.0), (9, 6))[:views]
-    assert measure_distortion(plan(), None, None, boards, [], journal) is None
+    assert measure_distortion(plan(), None, None, boards, [], [], journal) is None
     assert journal.missing["distortion"].startswith(reason)
     assert journal.summary == {}
 
@@ -271,7 +345,7 @@ def test_a_target_seen_only_in_part_does_not_spoil_the_others() -> None:
     cropped, whole = entry("chessboard", square_mm=30.0), entry("chessboard", square_mm=25.0)
     part = Board(detection(4, 5, (0, -20, 0), 30.0, Flag.PARTIAL), Shot(cropped, blank("part")))
     journal = Journal()
-    found = measure_distortion(plan(), None, None, [part, *boards_of(whole, (9, 6))], [], journal)
+    found = measure_distortion(plan(), None, None, [part, *boards_of(whole, (9, 6))], [], [], journal)
     assert found is not None
     assert journal.summary["distortion"]["views"] == 7
     np.testing.assert_allclose(found.camera_matrix[[0, 1], [0, 1]], FOCAL_PX, rtol=2e-3)

@@ -57,6 +57,13 @@ files = "charuco/*.png"
 columns = 9
 rows = 6
 square_mm = 25.0
+
+[[capture]]
+kind = "corners"
+files = "corners.vnl"
+columns = 9
+rows = 6
+square_mm = 25.0
 """
 
 
@@ -67,7 +74,7 @@ def write(path: Path, dn: np.ndarray) -> None:
 
 @pytest.fixture
 def session(tmp_path: Path) -> Path:
-    """Three flats of which the second is torn, a dark, an LED picture of the wrong size, a kind nobody measures."""
+    """Three flats of which the second is torn, a dark, an LED picture of the wrong size, and a table of corners."""
     rng = np.random.default_rng(0)
     for name, level in (
         ("flat/0", 400),
@@ -81,6 +88,7 @@ def session(tmp_path: Path) -> Path:
     write(tmp_path / "led" / "0.png", rng.normal(100, 30, (20, 32)).round())
     pattern = np.where(rng.random((24, 24)) < 0.5, 0, 255).astype(np.uint8)
     assert cv2.imwrite(str(tmp_path / "pattern.png"), pattern)
+    (tmp_path / "corners.vnl").write_text("# filename x y\n")
     torn = tmp_path / "flat" / "1.png"
     torn.write_bytes(torn.read_bytes()[:200])
     (tmp_path / "capture.toml").write_text(DESCRIPTION)
@@ -102,6 +110,7 @@ def test_one_bad_file_does_not_stop_the_others(plan: Plan, caplog: pytest.LogCap
         "flat": ["flat/0.png", "flat/2.png"],
         "dark": ["dark/0.png"],
         "noise_target": ["noise/0.png"],
+        "charuco": ["charuco/0.png"],
     }
     assert all(shot.entry.kind == kind for kind, found in shots.items() for shot in found)
     bad = {entry["name"]: entry for entry in journal.flagged}
@@ -120,22 +129,23 @@ def test_inputs_are_listed_with_the_digests_of_their_bytes(plan: Plan, session: 
         ("flat/2.png", "flat"),
         ("dark/0.png", "dark"),
         ("noise/0.png", "noise_target"),
+        ("charuco/0.png", "charuco"),
     ]
     for entry in journal.inputs:
         assert entry["sha256"] == hashlib.sha256((session / entry["name"]).read_bytes()).hexdigest()
 
 
-def test_kinds_that_nobody_measures_are_named_and_not_read(plan: Plan) -> None:
+def test_tables_of_corners_are_not_read_as_pictures(plan: Plan) -> None:
     journal = Journal()
-    read_session(plan, journal)
-    assert list(journal.missing) == ["charuco"]
-    assert not {"charuco/0.png"} & {entry["name"] for entry in journal.inputs + journal.flagged}
+    assert "corners" not in read_session(plan, journal)
+    assert not {"corners.vnl"} & {entry["name"] for entry in journal.inputs + journal.flagged}
+    assert not journal.missing
 
 
 def test_progress_counts_every_file_good_or_bad(plan: Plan) -> None:
     told: list[tuple[str, int, int]] = []
     read_session(plan, Journal(), lambda *step: told.append(step))
-    assert told == [("read captures", k, 6) for k in range(1, 7)]
+    assert told == [("read captures", k, 7) for k in range(1, 8)]
 
 
 def test_an_error_in_words_leaves_out_the_place() -> None:
@@ -206,7 +216,7 @@ def test_provenance_repeats_the_plan(plan: Plan) -> None:
     assert told["camera"]["model"] == "Model"
     assert (told["encoding"], told["white_level"], list(told["black_level"])) == ("linear", 1023.0, [64.0] * 3)
     flat, _, led, *_ = told["captures"]
-    assert [e["kind"] for e in told["captures"]] == ["flat", "dark", "led", "noise_target", "charuco"]
+    assert [e["kind"] for e in told["captures"]] == ["flat", "dark", "led", "noise_target", "charuco", "corners"]
     assert flat["files"] == ["flat/0.png", "flat/1.png", "flat/2.png"]
     assert led["pitch_mm"] == 46.0
     assert "pitch_mm" not in flat

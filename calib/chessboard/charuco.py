@@ -57,12 +57,12 @@ class _Layout:
     share: float
 
 
-def dictionaries(count: int) -> Iterator[str]:
-    """Name OpenCV's dictionaries, the smallest of each family that holds `count` markers."""
+def dictionaries(count: int, *, all_members: bool = False) -> Iterator[str]:
+    """Name OpenCV's dictionaries that hold `count` markers: of each family the smallest, or all."""
     for family, sizes in FAMILIES.items():
         enough = [size for size in sizes if size >= count]
-        if enough:
-            yield f"{family}{enough[0]}" if family.endswith("_") else family
+        for size in enough if all_members else enough[:1]:
+            yield f"{family}{size}" if family.endswith("_") else family
 
 
 def detect_charuco(
