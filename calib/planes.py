@@ -15,6 +15,7 @@ from calib.manifest import Entry, Plan
 from calib.measure import PointSet
 from calib.progress import Report, silent
 from calib.psf import image_centroids
+from calib.registration import register_view
 from calib.session import Journal, Shot, in_words
 from calib.wavefront import FocusPlanes, WavefrontFit
 from psfbank.arrays import FloatArray
@@ -298,7 +299,10 @@ def measure_distortion(
     journal: Journal,
     report: Report = silent,
 ) -> DistortionMap | None:
-    """Fit the distortion map to boards, noise targets and point grids together; None when they do not suffice."""
+    """Fit the distortion map to boards, noise targets and point grids together; None when they do not suffice.
+
+    One view of a point grid alone is registered against its own plane.
+    """
     channels = plan.camera.channels
     parts = [board_views(boards, channels)] if boards else []
     parts += [noise_views(noise_shots, channels)] if noise_shots else []
@@ -308,10 +312,15 @@ def measure_distortion(
     if not parts:
         journal.lack("distortion", "no capture shows a chessboard or a grid of points")
         return None
-    if not boards and not detections:
-        log.warning("without chessboards the focal length is only as sure as the point grids are tilted")
     report("distortion", 0, 1)
     views, reference = joined_views(parts), reference_channel(channels)
+    if len(views.target) == 1 and not (boards or noise_shots or detections):
+        sigma_px = np.hypot(views.sigma_px, SYSTEMATIC_PX)
+        found = register_view(views.corners, sigma_px, reference, plan.camera.size_px, journal)
+        report("distortion", 1, 1)
+        return found
+    if not boards and not detections:
+        log.warning("without chessboards the focal length is only as sure as the point grids are tilted")
     seen = views.corners[reference]
     others = {c: views.corners[c] for c in channels if c != reference}
     coloured = all((other.found & seen.found).any() for other in others.values())

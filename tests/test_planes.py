@@ -340,6 +340,23 @@ def test_too_few_views_give_no_map(views: int, reason: str) -> None:
     assert journal.summary == {}
 
 
+def test_one_view_of_a_point_grid_alone_is_registered() -> None:
+    journal, told = Journal(), []
+    points, fit = grids(((0, 5, 0),))
+    found = measure_distortion(plan(), points, fit, [], [], [], journal, lambda *step: told.append(step))
+    assert found is not None
+    assert told == [("distortion", 0, 1), ("distortion", 1, 1)]
+    to_rays = np.array(journal.summary["distortion"]["registration_to_rays"])
+    corners = point_views(points, fit, CHANNELS).corners
+    rays = corners["G"].object_mm[0] @ to_rays[:, :2].T + to_rays[:, 2]
+    for channel in CHANNELS:
+        np.testing.assert_allclose(found.project(rays, channel), corners[channel].image_px[0], atol=0.02)
+    journal = Journal()
+    boards = boards_of(entry("chessboard", square_mm=25.0), (9, 6))[:1]
+    assert measure_distortion(plan(), points, fit, boards, [], [], journal) is None, "a board asks for a camera"
+    assert journal.missing["distortion"].startswith("2 views show")
+
+
 def test_a_target_seen_only_in_part_does_not_spoil_the_others() -> None:
     """Partial views are flat, so the first target may be one that no view shows whole."""
     cropped, whole = entry("chessboard", square_mm=30.0), entry("chessboard", square_mm=25.0)
