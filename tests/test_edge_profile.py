@@ -196,7 +196,8 @@ def test_clipped_and_crowded_edges_are_left_out(shot: tuple[EdgeShot, Camera]) -
     seen, of = shot
     clipped = replace(seen.capture, saturated=np.ones(SIZE_PX, dtype=bool))
     assert len(profiles_of(EdgeShot(clipped, seen.edges), of, None)[0]) == 0
-    crowded = tuple(replace(edge, clear_px=np.full(len(edge.clear_px), 4.0)) for edge in seen.edges)
+    beside = [edge.at(np.arange(-20.0, 21.0)) + 4 * np.array([[[-1.0]], [[1.0]]]) * edge.normal for edge in seen.edges]
+    crowded = tuple(replace(e, others_px=px.reshape(-1, 2)) for e, px in zip(seen.edges, beside, strict=True))
     assert len(profiles_of(EdgeShot(seen.capture, crowded), of, None)[0]) == 0
 
 
