@@ -73,6 +73,15 @@ def require_increasing(array: npt.NDArray[Any], name: str) -> None:
         raise ValueError(f"`{name}` must be finite, increase strictly and hold at least one value")
 
 
+def channel_index(channels: tuple[str, ...], channel: str) -> int:
+    """Position of a channel; the only channel of a monochrome camera answers to every name."""
+    if len(channels) == 1:
+        return 0
+    if channel not in channels:
+        raise ValueError(f"no channel {channel!r}; there are {', '.join(channels)}")
+    return channels.index(channel)
+
+
 def by_constructor(instance: Any) -> tuple[type, tuple[Any, ...]]:
     """Pickle a dataclass as a call of its constructor, as its `__reduce__`.
 

@@ -14,6 +14,7 @@ from psfbank.model import (
     EdgeResponses,
     Illumination,
     Imaging,
+    MapUncertainty,
     NoiseModel,
     PsfEvidence,
     PsfGrid,
@@ -80,10 +81,11 @@ class Part:
 
 
 _PARTS_OF_WAVEFRONT = (Part("zernike/imaging", "imaging", Imaging, on_grid=False),)
+_PARTS_OF_DISTORTION = (Part("distortion/uncertainty", "uncertainty", MapUncertainty, on_grid=False),)
 PARTS = (
     Part("psf", "psf_grid", PsfGrid, on_grid=True),
     Part("zernike", "wavefront", ZernikeField, on_grid=True, parts=_PARTS_OF_WAVEFRONT),
-    Part("distortion", "distortion", DistortionMap, on_grid=False),
+    Part("distortion", "distortion", DistortionMap, on_grid=False, parts=_PARTS_OF_DISTORTION),
     Part("illumination", "illumination", Illumination, on_grid=True),
     Part("noise", "noise", NoiseModel, on_grid=False),
     Part("evidence", "evidence", PsfEvidence, on_grid=True),
@@ -152,6 +154,8 @@ TABLE = (
     Row("distortion@degree", "<i4", "", "1", "degree of the spline", "degree"),
     Row("distortion@channels", "text", "", "", "channels along C", "channels"),
     Row("distortion@direction", "text", "", "", "rays to pixels", constant="ideal_to_distorted"),
+    Row("distortion/uncertainty/modes", "<f4", "C,R,2,Ny,Nx", "px", "independent unit deviations; since 1.3", "modes"),
+    Row("distortion/uncertainty@heldout_rms", "<f8", "", "px", "of views held out; since 1.3", "heldout_rms_px"),
     Row("illumination/relative", "<f4", "C,Ty,Tx", "1", "relative illumination, 1 at its peak", "relative"),
     Row("illumination@channels", "text", "", "", "channels along C", "channels"),
     Row("noise/gain", "<f8", "C", "DN/e", "system gain K of EMVA 1288", "gain_dn_per_e"),

@@ -28,25 +28,18 @@ from psfbank.arrays import (
     require_increasing,
     require_shape,
 )
+from psfbank.arrays import channel_index as channel_index
 from psfbank.axis import Axis as Axis
 from psfbank.errors import MissingPartError
 from psfbank.optics import Imaging as Imaging
 from psfbank.optics import ZernikeField as ZernikeField
 from psfbank.render import FieldRenderer, require_affordable
 from psfbank.seen import EdgeResponses as EdgeResponses
+from psfbank.seen import MapUncertainty as MapUncertainty
 from psfbank.seen import PsfEvidence as PsfEvidence
 
 UNIT_SUM_TOLERANCE = 1e-5  # of a float32 kernel
 CFA_PATTERNS = ("RGGB", "BGGR", "GRBG", "GBRG", "mono", "RGB")
-
-
-def channel_index(channels: tuple[str, ...], channel: str) -> int:
-    """Position of a channel; the only channel of a monochrome camera answers to every name."""
-    if len(channels) == 1:
-        return 0
-    if channel not in channels:
-        raise ValueError(f"no channel {channel!r}; there are {', '.join(channels)}")
-    return channels.index(channel)
 
 
 @dataclass(frozen=True)
@@ -225,7 +218,8 @@ class DistortionMap:
 
     With u = 2 tan(theta / 2) (x, y) / |(x, y)| of a ray, pixel = f u + c + spline(u). `camera_matrix` (3, 3) px holds
     f and c; `knots_x` (Nx + 4,), `knots_y` (Ny + 4,) are full knot vectors in u; `coefficients` (C, 2, Ny, Nx) px the
-    displacement in x and y; `valid_region` (V, 2) px a polygon around the data; `rms_px` (C,) the 2-D residual.
+    displacement in x and y; `valid_region` (V, 2) px a polygon around the data; `rms_px` (C,) the 2-D residual;
+    `uncertainty` the covariance of all that, None when unknown.
     """
 
     camera_matrix: FloatArray
@@ -236,6 +230,7 @@ class DistortionMap:
     rms_px: FloatArray
     channels: tuple[str, ...] = ("R", "G", "B")
     degree: int = 3
+    uncertainty: MapUncertainty | None = None
 
     __reduce__ = by_constructor
 
@@ -251,6 +246,9 @@ class DistortionMap:
             require_finite(getattr(self, name), name)
         require_increasing(self.knots_x, "knots_x")
         require_increasing(self.knots_y, "knots_y")
+        if self.uncertainty is not None:
+            modes = self.uncertainty.modes
+            require_shape(modes, "modes", (len(self.channels), modes.shape[1], 2, *counts))
 
     def project(self, rays: npt.ArrayLike, channel: str = "G") -> npt.NDArray[np.float64]:
         """Rays (N, 2) as x/z, y/z -> pixels (N, 2) of the image's centroid."""
@@ -263,6 +261,17 @@ class DistortionMap:
         c = channel_index(self.channels, channel)
         xy_px = np.asarray(xy_px, dtype=np.float64)
         return _distortion.unproject(xy_px, self.camera_matrix, self.knots_x, self.knots_y, self.coefficients[c])
+
+    def sigma_px(self, xy_px: npt.ArrayLike, channel: str = "G") -> npt.NDArray[np.float64]:
+        """Give one standard deviation (N, 2) px, x and y, of what lands at pixels, the frame's rotation apart."""
+        c = channel_index(self.channels, channel)
+        xy_px = np.asarray(xy_px, dtype=np.float64)
+        if self.uncertainty is None:
+            return np.full(xy_px.shape, np.nan)
+        u = _distortion.unproject_stereographic(
+            xy_px, self.camera_matrix, self.knots_x, self.knots_y, self.coefficients[c]
+        )
+        return self.uncertainty.sigma(u, self.knots_x, self.knots_y, c)
 
 
 @dataclass(frozen=True, eq=False)

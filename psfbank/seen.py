@@ -1,10 +1,12 @@
-"""What the observations say: how well the PSF of every tile explains them, and what was measured on slanted edges."""
+"""What the observations say: how well PSFs explain them, what slanted edges show, how sure a distortion map is."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
+from scipy import sparse
 
 from psfbank.arrays import (
     FloatArray,
@@ -15,9 +17,11 @@ from psfbank.arrays import (
     require_increasing,
     require_shape,
 )
+from psfbank.distortion import basis
 
 WIDEST_RESIDUAL_PX = 21
 HIGHEST_MTF = 10.0  # sharpened pictures exceed 1, by far less
+BLOCK = 16384  # places at which a map's modes are evaluated at once
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,3 +115,48 @@ class EdgeResponses:
 
     def __len__(self) -> int:
         return len(self.xy_px)
+
+
+@dataclass(frozen=True, eq=False)
+class MapUncertainty:
+    """The covariance of a distortion map's projection, and how well it predicted views that it had not seen.
+
+    `modes` (C, R, 2, Ny, Nx) px are R displacement fields of each channel, splines on the map's own knots, that vary
+    independently with unit variance: the covariance of the projection between two places is the sum of their outer
+    products there. Rotations of the whole frame, which no picture of targets tells, are not part of it.
+    `heldout_rms_px` is the 2-D residual of views left out of the fit in turn, their poses fitted; NaN when unknown.
+    """
+
+    modes: FloatArray
+    heldout_rms_px: float = float("nan")
+
+    __reduce__ = by_constructor
+
+    def __post_init__(self) -> None:
+        freeze(self, np.float32, modes="C,R,2,Ny,Nx")
+        require_finite(self.modes, "modes")
+        if self.heldout_rms_px < 0 or np.isinf(self.heldout_rms_px):
+            raise ValueError(f"`heldout_rms_px` must not be negative, or NaN when unknown, got {self.heldout_rms_px}")
+
+    def displacements(
+        self, u: FloatArray, knots_x: FloatArray, knots_y: FloatArray, channel: int
+    ) -> npt.NDArray[np.float64]:
+        """Evaluate one channel's fields at stereographic directions (N, 2): (N, R, 2) px."""
+        first_x, value_x, _ = basis(knots_x, u[:, 0])
+        first_y, value_y, _ = basis(knots_y, u[:, 1])
+        ny, nx = self.modes.shape[-2:]
+        column = (first_y * nx + first_x)[:, None] + (nx * np.arange(4)[:, None] + np.arange(4)).ravel()
+        value = (value_y[:, :, None] * value_x[:, None, :]).reshape(-1, 16)
+        rows = np.arange(0, 16 * len(u) + 1, 16)
+        design = sparse.csr_array((value.ravel(), column.ravel(), rows), shape=(len(u), ny * nx))
+        fields = self.modes[channel].astype(np.float64).reshape(-1, ny * nx)
+        return np.asarray(design @ fields.T).reshape(len(u), -1, 2)
+
+    def sigma(self, u: FloatArray, knots_x: FloatArray, knots_y: FloatArray, channel: int) -> npt.NDArray[np.float64]:
+        """Give the standard deviation (N, 2) px of one channel's projection in x and y at directions (N, 2)."""
+        out = np.full(u.shape, np.nan)
+        known = np.flatnonzero(np.isfinite(u).all(axis=1))
+        for start in range(0, len(known), BLOCK):
+            part = known[start : start + BLOCK]
+            out[part] = np.sqrt(np.sum(self.displacements(u[part], knots_x, knots_y, channel) ** 2, axis=1))
+        return out

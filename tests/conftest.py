@@ -22,6 +22,7 @@ from psfbank.model import (
     EdgeResponses,
     Illumination,
     Imaging,
+    MapUncertainty,
     NoiseModel,
     PsfEvidence,
     PsfGrid,
@@ -112,7 +113,11 @@ def distortion() -> DistortionMap:
     scale = FOCAL_PX * np.array([-0.002, 0.0, 0.002])
     coefficients = [[(barrel + s) * u, (barrel + s) * v] for s in scale]
     region = [(0, 0), (WIDTH_PX - 1, 0), (WIDTH_PX - 1, HEIGHT_PX - 1), (0, HEIGHT_PX - 1)]
-    return DistortionMap(camera_matrix, knots_x, knots_y, np.array(coefficients), np.array(region), np.full(3, 0.05))
+    modes = 0.01 * np.array([[[np.ones_like(u), 0 * u], [0 * u, np.ones_like(u)]]] * 3)
+    sure = MapUncertainty(modes * np.arange(1.0, 4.0)[:, None, None, None, None], heldout_rms_px=0.06)
+    return DistortionMap(
+        *(camera_matrix, knots_x, knots_y, np.array(coefficients), np.array(region), np.full(3, 0.05)), uncertainty=sure
+    )
 
 
 def illumination() -> Illumination:

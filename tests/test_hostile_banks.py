@@ -33,6 +33,7 @@ KERNELS = f"{PSF}/kernels"
 IMAGING = f"{SETTING}/zernike/imaging"
 EVIDENCE = f"{SETTING}/evidence"
 EDGES = f"{EVIDENCE}/edges"
+UNCERTAINTY = f"{SETTING}/distortion/uncertainty"
 SOUND = {"compression": "gzip", "shuffle": True, "fletcher32": True}
 
 
@@ -617,6 +618,19 @@ def no_edge_flags(file: Any) -> None:
     del file[f"{EDGES}/flags"]
 
 
+def mode_nan(file: Any) -> None:
+    file[f"{UNCERTAINTY}/modes"][0, 1, 0, 2, 2] = np.nan
+
+
+def modes_on_other_knots(file: Any) -> None:
+    values = file[f"{UNCERTAINTY}/modes"][:, :, :, 1:]
+    replace_dataset(file, f"{UNCERTAINTY}/modes", data=values, chunks=values.shape, **SOUND)
+
+
+def heldout_error_negative(file: Any) -> None:
+    file[UNCERTAINTY].attrs["heldout_rms"] = -0.1
+
+
 def term_of_endless_degree(file: Any) -> None:
     file[f"{SETTING}/zernike/nm"][0] = (2**30, 0)
 
@@ -663,6 +677,9 @@ FORGED = [
     (edges_too_few, CorruptBankError, "shape"),
     (edges_of_wide_numbers, CorruptBankError, "the type <f8"),
     (no_edge_flags, CorruptBankError, "missing"),
+    (mode_nan, CorruptBankError, "not finite"),
+    (modes_on_other_knots, CorruptBankError, "shape"),
+    (heldout_error_negative, CorruptBankError, "negative"),
 ]
 
 
@@ -705,12 +722,14 @@ def test_what_a_later_minor_version_adds_is_ignored(bank_file: Path) -> None:
 
 def test_a_file_of_the_first_version_has_neither_imaging_nor_evidence(small_bank: PsfBank, tmp_path: Path) -> None:
     path = tmp_path / "old.h5"
-    PsfBank(small_bank.camera, (replace(small_bank.at(), evidence=None, edges=None),)).save(path)
+    blind = replace(small_bank.at().distortion, uncertainty=None)
+    PsfBank(small_bank.camera, (replace(small_bank.at(), distortion=blind, evidence=None, edges=None),)).save(path)
     before = fingerprint(path)
 
     def age(file: Any) -> None:
         assert IMAGING not in file
         assert EVIDENCE not in file
+        assert UNCERTAINTY not in file
         file.attrs.create("schema_version", b"1.0", dtype=h5py.string_dtype("utf-8", 3))
 
     edit(path, age, sign=True)
@@ -720,6 +739,7 @@ def test_a_file_of_the_first_version_has_neither_imaging_nor_evidence(small_bank
     assert cal.wavefront.imaging is None
     assert cal.evidence is None
     assert cal.edges is None
+    assert np.isnan(cal.distortion.sigma_px([[30.0, 30.0]])).all()  # type: ignore[union-attr]
     np.testing.assert_array_equal(cal.psf(51.0, 40.0), small_bank.at().psf(51.0, 40.0))
     PsfBank.open(path).save(path)
     assert fingerprint(path) == before

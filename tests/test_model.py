@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pickle
-from dataclasses import fields, replace
+from dataclasses import fields, is_dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -74,10 +74,15 @@ def test_every_array_is_tied_to_the_others_by_its_shape(small_bank: PsfBank, par
 def test_arrays_are_read_only_and_stay_so_in_another_process(small_bank: PsfBank, part: str) -> None:
     here = getattr(small_bank.at(), part)
     there = pickle.loads(pickle.dumps(here))  # noqa: S301 - our own bytes
+    assert_same_and_read_only(here, there)
 
+
+def assert_same_and_read_only(here: Any, there: Any) -> None:
     for f in fields(here):
         value, back = getattr(here, f.name), getattr(there, f.name)
-        if isinstance(value, np.ndarray):
+        if is_dataclass(value):
+            assert_same_and_read_only(value, back)
+        elif isinstance(value, np.ndarray):
             assert not value.flags.writeable
             assert not back.flags.writeable
             np.testing.assert_array_equal(back, value)

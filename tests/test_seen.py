@@ -1,4 +1,4 @@
-"""What evidence of a PSF field and responses of edges refuse, and that they survive in a bank."""
+"""What evidence of a PSF field, responses of edges and a map's uncertainty refuse, and that they survive in a bank."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from psfbank.bank import PsfBank
-from psfbank.model import EdgeResponses, PsfEvidence
+from psfbank.model import EdgeResponses, MapUncertainty, PsfEvidence
 
 
 @pytest.fixture
@@ -156,3 +156,53 @@ def test_a_bank_with_responses_alone_or_without_them_loads(small_bank: PsfBank, 
         loaded = PsfBank.open(tmp_path / "bank.h5").at()
         assert getattr(loaded, dropped) is None
         assert getattr(loaded, kept) is not None
+
+
+def test_the_deviation_of_a_map_is_the_root_sum_of_its_modes(small_bank: PsfBank) -> None:
+    """Three channels with modes of 0.01, 0.02 and 0.03 px in x alone and in y alone, the same all over the picture."""
+    lens = small_bank.at().distortion
+    assert lens is not None
+    xy = np.array([[3.0, 4.0], [100.0, 70.0], [64.0, 48.0]])
+    for channel, want in zip("RGB", (0.01, 0.02, 0.03), strict=True):
+        np.testing.assert_allclose(lens.sigma_px(xy, channel), want, rtol=1e-6)
+    assert np.isnan(lens.sigma_px([[np.nan, 2.0]])).all()
+
+
+def test_modes_are_displacements_of_their_own_axis(small_bank: PsfBank) -> None:
+    lens = small_bank.at().distortion
+    assert lens is not None
+    assert lens.uncertainty is not None
+    knots = lens.knots_x, lens.knots_y
+    moved = lens.uncertainty.displacements(np.array([[0.1, -0.2]]), *knots, channel=1)
+    np.testing.assert_allclose(moved, [[[0.02, 0.0], [0.0, 0.02]]], atol=1e-8)
+    sloped = replace(lens.uncertainty, modes=lens.uncertainty.modes * np.linspace(1, 2, len(lens.knots_x) - 4))
+    right, left = sloped.sigma(np.array([[0.4, 0.0], [-0.4, 0.0]]), *knots, 0)[:, 0]
+    assert right > left
+
+
+def test_the_uncertainty_of_a_map_survives_in_a_bank(small_bank: PsfBank, tmp_path: Path) -> None:
+    small_bank.save(tmp_path / "a.h5")
+    kept = PsfBank.open(tmp_path / "a.h5").at().distortion.uncertainty  # type: ignore[union-attr]
+    here = small_bank.at().distortion.uncertainty  # type: ignore[union-attr]
+    assert kept is not None
+    assert here is not None
+    np.testing.assert_array_equal(kept.modes, here.modes)
+    assert kept.heldout_rms_px == here.heldout_rms_px
+    assert kept.modes.dtype == np.float32
+
+
+@pytest.mark.parametrize(
+    ("modes", "heldout", "message"),
+    [(np.ones((3, 2, 2, 8)), 0.1, "modes"), (np.full((3, 1, 2, 8, 9), np.inf), 0.1, "not finite"),
+     (np.ones((3, 1, 2, 8, 9)), -0.1, "negative"), (np.ones((3, 1, 2, 8, 9)), np.inf, "negative")],
+)  # fmt: skip
+def test_an_uncertainty_that_cannot_be_is_refused(modes: np.ndarray, heldout: float, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        MapUncertainty(modes, heldout)
+
+
+def test_modes_on_other_knots_are_refused(small_bank: PsfBank) -> None:
+    lens = small_bank.at().distortion
+    assert lens is not None
+    with pytest.raises(ValueError, match="modes"):
+        replace(lens, uncertainty=MapUncertainty(np.ones((3, 1, 2, 5, 5))))

@@ -186,7 +186,7 @@ def pose_blocks(
 ) -> tuple[FloatArray, FloatArray]:
     """Sum the normal equations (V, 6, 6) and (V, 6) of each view's pose.
 
-    They come from the derivatives `pose` (N, 2, 6), the same times the loss's curvature, and the weighted residuals (N, 2).
+    They come from the derivatives `pose` (N, 2, 6), these times the curvature of the loss, and the weighted residuals.
     """
     block = _sum_by_view(np.einsum("nai,naj->nij", curved, pose), seen.view, n_views)
     right = _sum_by_view(np.einsum("nai,na->ni", pose, pull), seen.view, n_views)

@@ -71,11 +71,12 @@ def recentred(base: Base, state: State) -> tuple[FloatArray, FloatArray]:
     return matrix, state.coefficients - affine
 
 
-def _penalty(base: Base, seen: Observations, state: State, smoothness: float) -> FloatArray:
+def prior(base: Base, seen: Observations, state: State, smoothness: float, gauge: float = penalty.GAUGE) -> FloatArray:
+    """All priors of an adjustment; the bow of a target is weighed against the noise at a state."""
     noise = bundle.robust_scale(bundle.residuals(base, seen, state), seen)
     # monomials are of normalised coordinates, so a bow is stated against the half-width of what was seen
     half_width = float(np.ptp(seen.object_mm, axis=0).max()) / 2
-    return penalty.full_penalty(base, seen, smoothness, half_width, noise)
+    return penalty.full_penalty(base, seen, smoothness, half_width, noise, gauge)
 
 
 def begin(seen: Observations, size_px: tuple[int, int], n_views: int) -> tuple[Base, State]:
@@ -91,7 +92,7 @@ def begin(seen: Observations, size_px: tuple[int, int], n_views: int) -> tuple[B
             state = adjust.start_spline(
                 base, flat, state, penalty.full_penalty(base, flat, SMOOTHNESS[STRONG], 1.0, 1.0)
             )
-        state = adjust.adjust(base, flat, state, _penalty(base, flat, state, SMOOTHNESS[STRONG]))
+        state = adjust.adjust(base, flat, state, prior(base, flat, state, SMOOTHNESS[STRONG]))
         spread = bundle.robust_scale(bundle.residuals(base, flat, state), flat)
         _log.debug("seed with focal length %.1f px leaves %.3f px", scale, spread)
         if np.isfinite(spread) and (best is None or spread < best[0]):
@@ -150,12 +151,11 @@ class Trial:
 def _try(base: Base, seen: Observations, start: State, degree: int, smoothness: float) -> Trial:
     if start.coefficients.shape[1:] != base.shape:
         start = replace(start, shape_mm=np.zeros(seen.monomials.shape[1]), coefficients=np.zeros((2, *base.shape)))
-        start = adjust.start_spline(base, seen, start, _penalty(base, seen, start, smoothness))
-        state = adjust.adjust(base, seen, start, _penalty(base, seen, start, smoothness))
+        start = adjust.start_spline(base, seen, start, prior(base, seen, start, smoothness))
+        state = adjust.adjust(base, seen, start, prior(base, seen, start, smoothness))
     else:
-        prior = _penalty(base, seen, start, smoothness)
-        state = adjust.adjust(base, seen, start, prior, widths=adjust.LOSS_WIDTHS[-1:])
-    leaves, left = heldout.leave_out(base, seen, state, _penalty(base, seen, state, smoothness), FOLDS)
+        state = adjust.adjust(base, seen, start, prior(base, seen, start, smoothness), widths=adjust.LOSS_WIDTHS[-1:])
+    leaves, left = heldout.leave_out(base, seen, state, prior(base, seen, state, smoothness), FOLDS)
     return Trial(seen, state, degree, smoothness, left, leaves)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -11,14 +11,14 @@ from scipy.spatial import ConvexHull
 from scipy.spatial.transform import Rotation
 from threadpoolctl import threadpool_limits
 
-from calib.geometry import bundle, choose, seed, shape
+from calib.geometry import bundle, choose, seed, shape, uncertainty
 from calib.geometry import lateral as lateral_colour
 from calib.geometry.bundle import Base, Observations, State
 from calib.geometry.observe import LEAST_POINTS, observe
 from psfbank import distortion
 from psfbank.arrays import FloatArray, IntArray, frozen, require_shape
 from psfbank.errors import FitFailed
-from psfbank.model import Corners, DistortionMap
+from psfbank.model import Corners, DistortionMap, MapUncertainty
 
 LEAST_VIEWS = 3
 
@@ -107,18 +107,22 @@ def fit_distortion(
         coarse, start = choose.begin(flat, size_px, views)
         base = choose.widen(coarse, flat, start, size_px)
         best = choose.choose(base, start, corners, targets, sigma)
+        at = uncertainty.places(base, best.state, choose.matrix_of(base), best.seen.xy_px, size_px)
+        free = choose.prior(base, best.seen, best.state, best.smoothness, gauge=0.0)
+        sure = uncertainty.map_modes(base, best, free, at)
     linear = bundle.linearise(base, best.seen, best.state)
     matrix, coefficients = choose.recentred(base, best.state)
-    channels, rms_px = {"Y": coefficients}, {"Y": rms(linear.residual)}
-    if lateral is not None:
-        channels, rms_px = {"G": coefficients}, {"G": rms(linear.residual)}
-        for name, seen_there in lateral.items():
-            moved, both = _moved(best.seen, seen_there)
-            with threadpool_limits(1, user_api="blas"):
-                difference = lateral_colour.fit_difference(base, linear.u[both], moved)
-            channels[name] = coefficients + difference
-            left = moved.xy_px - bundle.tensor_design(base, linear.u[both]) @ difference.reshape(2, -1).T
-            rms_px[name] = rms(left + linear.residual[both])
+    own = "Y" if lateral is None else "G"
+    channels, rms_px, modes = {own: coefficients}, {own: rms(linear.residual)}, {own: sure}
+    for name, seen_there in (lateral or {}).items():
+        moved, both = _moved(best.seen, seen_there)
+        with threadpool_limits(1, user_api="blas"):
+            difference = lateral_colour.fit_difference(base, linear.u[both], moved, at)
+            both_sure = np.concatenate([sure, difference.modes]).reshape(-1, coefficients.size)
+            modes[name] = uncertainty.compress(both_sure, at).reshape(-1, *coefficients.shape)
+        channels[name] = coefficients + difference.coefficients
+        left = moved.xy_px - bundle.tensor_design(base, linear.u[both]) @ difference.coefficients.reshape(2, -1).T
+        rms_px[name] = rms(left + linear.residual[both])
     order = tuple(name for name in ("R", "G", "B", "Y") if name in channels)
     hull = ConvexHull(best.seen.xy_px)
     found = DistortionMap(
@@ -129,6 +133,7 @@ def fit_distortion(
         valid_region=best.seen.xy_px[hull.vertices],
         rms_px=np.array([rms_px[name] for name in order]),
         channels=order,
+        uncertainty=MapUncertainty(_stacked([modes[name] for name in order]), rms(best.left)),
     )
     return DistortionFit(
         distortion=found,
@@ -138,6 +143,12 @@ def fit_distortion(
         heldout_rms_px=rms(best.left),
         smoothness=best.smoothness,
     )
+
+
+def _stacked(modes: Sequence[FloatArray]) -> FloatArray:
+    """Stack modes (R, 2, Ny, Nx) of channels that differ in their number, padded with zeros."""
+    most = max(len(part) for part in modes)
+    return np.stack([np.pad(part, ((0, most - len(part)), (0, 0), (0, 0), (0, 0))) for part in modes])
 
 
 def _pose_vectors(state: State, seen: Observations) -> FloatArray:

@@ -7,10 +7,18 @@ import numpy as np
 from calib.geometry import adjust, bundle
 from calib.geometry.bundle import Base, Observations, State
 from calib.geometry.normal import assemble, solve
-from psfbank.arrays import FloatArray
+from psfbank.arrays import FloatArray, IntArray
 
 QUADRATIC = 1e-3  # share of the cost by which a step may miss what its normal equations promise
 POSES_SETTLED = 1e-5
+
+
+def fold_of_views(seen: Observations, n_views: int, folds: int) -> IntArray:
+    """Deal the views that show points out to folds in turn: the number (V,) of each one's."""
+    views = np.unique(seen.view)
+    fold = np.zeros(n_views, dtype=np.int64)
+    fold[views] = np.arange(len(views)) % folds
+    return fold
 
 
 def leave_out(
@@ -37,10 +45,8 @@ def leave_out(
     left : (N, 2) float64
         px, residual of each point under the fit that did not see its view.
     """
-    views = np.unique(seen.view)
-    folds = min(folds, len(views))
-    group = np.zeros(len(state.rotation), dtype=np.int64)
-    group[views] = np.arange(len(views)) % folds
+    folds = min(folds, len(np.unique(seen.view)))
+    group = fold_of_views(seen, len(state.rotation), folds)
     linear = bundle.linearise(base, seen, state)
     width = adjust.LOSS_WIDTHS[-1] * bundle.robust_scale(linear.residual, seen)
     _, weight = bundle.huber(linear.residual, seen, width)

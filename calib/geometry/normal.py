@@ -112,12 +112,14 @@ def _add_splines(matrix: FloatArray, linear: Linear, curvature: FloatArray, of_p
     edges = np.flatnonzero(np.diff(where[order], prepend=-1, append=-1))
     value = linear.value[order]
     curved = (curvature.reshape(-1, 4)[order][:, [0, 1, 3], None] * value[:, None, :]).reshape(-1, 48)
-    for low, high in pairwise(edges):
-        first = order[low]
-        column, part = linear.column[first], matrix[of_point[first]]
-        xx, xy, yy = np.split(value[low:high].T @ curved[low:high], 3, axis=1)
-        for (i, j), block in zip(((0, 0), (0, n), (n, 0), (n, n)), (xx, xy, xy, yy), strict=True):
-            part[np.ix_(column + i, column + j)] += block
+    blocks = np.empty((len(edges) - 1, 16, 48))
+    for block, (low, high) in zip(blocks, pairwise(edges), strict=True):
+        np.matmul(value[low:high].T, curved[low:high], out=block)
+    first = order[edges[:-1]]
+    column, width = linear.column[first], matrix.shape[1]
+    corner = (of_point[first] * width**2)[:, None, None] + column[:, :, None] * width + column[:, None, :]
+    for i, j, part in ((0, 0, 0), (0, n, 1), (n, 0, 1), (n, n, 2)):
+        np.add.at(matrix.reshape(-1), corner + i * width + j, blocks[:, :, 16 * part : 16 * (part + 1)])
 
 
 def _eliminate(
@@ -178,10 +180,10 @@ def solve(
         When the equations are not positive definite to rounding.
     """
     now = np.concatenate([state.coefficients.ravel(), state.shape_mm])
-    matrix = _without(normal.matrix, without) + penalty
+    matrix = without_group(normal.matrix, without) + penalty
     diagonal = np.arange(len(now))
-    matrix[diagonal, diagonal] += damping * (_without(normal.diagonal, without) + np.diag(penalty))
-    gradient = _without(normal.gradient, without) - penalty @ now
+    matrix[diagonal, diagonal] += damping * (without_group(normal.diagonal, without) + np.diag(penalty))
+    gradient = without_group(normal.gradient, without) - penalty @ now
     step = scipy.linalg.cho_solve(
         scipy.linalg.cho_factor(matrix, lower=True, overwrite_a=True, check_finite=False), gradient, check_finite=False
     )
@@ -195,6 +197,7 @@ def solve(
     return Step(replace(moved, coefficients=coefficients, shape_mm=state.shape_mm + step[n_spline:]), promised)
 
 
-def _without(parts: FloatArray, group: int | None) -> FloatArray:
+def without_group(parts: FloatArray, group: int | None) -> FloatArray:
+    """Sum the groups (K, ...) but for one."""
     total = parts.sum(axis=0) if len(parts) > 1 else parts[0].copy()
     return np.asarray(total if group is None else total - parts[group])

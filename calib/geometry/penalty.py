@@ -56,7 +56,7 @@ def _lens_terms(x: FloatArray, y: FloatArray) -> list[tuple[FloatArray, FloatArr
     return [*radial, (2 * x * y, r2 + 2 * y**2), (r2 + 2 * x**2, 2 * x * y)]
 
 
-def _rotations(x: FloatArray, y: FloatArray) -> list[tuple[FloatArray, FloatArray]]:
+def rotations(x: FloatArray, y: FloatArray) -> list[tuple[FloatArray, FloatArray]]:
     """Displacements in u of small rotations of the frame: what is left of Moebius maps, quadratic in u."""
     lean = (x**2 - y**2) / 4
     return [(x * y / 2, 1 - lean), (1 + lean, x * y / 2), (-y, x)]
@@ -64,7 +64,7 @@ def _rotations(x: FloatArray, y: FloatArray) -> list[tuple[FloatArray, FloatArra
 
 def rotation_fields(base: Base) -> FloatArray:
     """Coefficients (2 Ny Nx, 3) of what rotations of the camera's frame do to its picture, each of length one."""
-    return _as_splines(base, _rotations)
+    return _as_splines(base, rotations)
 
 
 def _as_splines(base: Base, fields: Fields) -> FloatArray:
@@ -85,7 +85,7 @@ def _dense(knots: FloatArray, at: FloatArray) -> FloatArray:
 
 
 def full_penalty(
-    base: Base, seen: Observations, smoothness: float, half_width_mm: float, noise_px: float
+    base: Base, seen: Observations, smoothness: float, half_width_mm: float, noise_px: float, gauge: float = GAUGE
 ) -> FloatArray:
     """Quadratic form of all priors: thin-plate energy, the gauge and the size of a target's bow."""
     n_spline = 2 * base.shape[0] * base.shape[1]
@@ -94,6 +94,6 @@ def full_penalty(
     total = float(seen.weight.sum())
     turn = rotation_fields(base)
     out[:n_spline, :n_spline] = total * (smoothness * penalty_matrix(base) + RIDGE * np.eye(n_spline))
-    out[:n_spline, :n_spline] += total * GAUGE * (turn @ turn.T)
+    out[:n_spline, :n_spline] += total * gauge * (turn @ turn.T)
     out[n_spline:, n_spline:] = np.eye(n_shape) * (noise_px / (SHAPE_PRIOR * half_width_mm)) ** 2
     return out
