@@ -121,6 +121,15 @@ def test_info_as_json_is_one_object_with_null_for_nan(run: Run, bank_file: Path,
     assert calibration["provenance"] == {"command": "synthetic", "seed": 0, "inputs": "1 entries"}
 
 
+def test_info_says_that_a_map_is_a_registration(run: Run, small_bank: PsfBank, tmp_path: Path) -> None:
+    (calibration,) = small_bank.calibrations
+    told = {"summary": {"distortion": {"registration_to_rays": [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]}}}
+    PsfBank(small_bank.camera, (replace(calibration, provenance=told),)).save(tmp_path / "plane.h5")
+    small_bank.save(tmp_path / "lens.h5")
+    assert "a registration of one grid's own plane" in run("info", tmp_path / "plane.h5").out
+    assert "a registration" not in run("info", tmp_path / "lens.h5").out
+
+
 def test_the_wavefront_rms_leaves_piston_and_tilt_out(run: Run, small_bank: PsfBank, tmp_path: Path) -> None:
     one = np.array([500.0]), np.array([400.0])
     terms = np.array([[[[9.0, 9.0, 9.0, 30.0, 40.0]]]])

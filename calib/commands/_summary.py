@@ -81,7 +81,7 @@ def _calibration(calibration: Calibration, camera: Camera) -> dict[str, Any]:
     summaries: dict[str, Callable[[Any], dict[str, Any]]] = {
         "psf": _psf,
         "wavefront": _wavefront,
-        "distortion": lambda part: _distortion(part, camera),
+        "distortion": lambda part: _distortion(part, calibration, camera),
         "illumination": lambda part: _illumination(part, camera),
         "noise": _noise,
         "evidence": _evidence,
@@ -137,7 +137,7 @@ def _wavefront(wavefront: ZernikeField) -> dict[str, Any]:
     }
 
 
-def _distortion(distortion: DistortionMap, camera: Camera) -> dict[str, Any]:
+def _distortion(distortion: DistortionMap, calibration: Calibration, camera: Camera) -> dict[str, Any]:
     import numpy as np
 
     from psfbank import distortion_figures as figures
@@ -152,7 +152,10 @@ def _distortion(distortion: DistortionMap, camera: Camera) -> dict[str, Any]:
         ]
         for name in ("rms_px", "max_px", "max_percent")
     }
+    told = calibration.provenance.get("summary")
+    told = told.get("distortion") if isinstance(told, Mapping) else None
     return {
+        "registration": isinstance(told, Mapping) and "registration_to_rays" in told,
         "focal_px": distortion.camera_matrix.diagonal()[:2],
         "centre_px": distortion.camera_matrix[:2, 2],
         "spline": distortion.coefficients.shape[2:],
@@ -253,6 +256,8 @@ def _print_calibration(calibration: Mapping[str, Any], channels: tuple[str, ...]
 
 
 def _print_distortion_figures(distortion: Mapping[str, Any]) -> None:
+    if distortion["registration"]:
+        stdout.print("a registration of one grid's own plane: focal length and field of view are conventions")
     across, down, corner = (distortion["fov_deg"][name] for name in _ACROSS)
     if not math.isnan(across + down + corner):
         stdout.print(f"field of view: {across:.1f} degrees across, {down:.1f} down, {corner:.1f} from corner to corner")
