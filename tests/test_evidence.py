@@ -16,7 +16,7 @@ from calib.edge_pieces import EdgeShot
 from calib.edge_profile import ProfileSamples
 from calib.evidence import Evidence, cut_charts, fit_summary, gather, measure_wavefront, render_psfs, thinned_views
 from calib.fieldmodel import Layout
-from calib.geometry import BoardShape, DistortionFit
+from calib.geometry import BoardShape, Coverage, DistortionFit
 from calib.manifest import Plan
 from calib.pointmodel import Optics, PointModel
 from calib.session import Journal
@@ -50,7 +50,8 @@ def seen() -> tuple[list[ChartView], DistortionFit]:
     lens = Lens.of(phone_like(SIZE_PX[1], SIZE_PX[0], tiles=(4, 5), half_px=6).at(), SIZE_PX)
     poses = board_poses(lens)[2:4]
     shape = BoardShape(0, np.zeros((1, 0)), np.zeros((1, 2)), np.ones(1))
-    fit = DistortionFit(lens.distortion, np.array(poses), shape, 0.01, 0.01, 1e-6)
+    covered = Coverage(np.ones((6, 8)), np.zeros(2), np.zeros((0, 2)), ())
+    fit = DistortionFit(lens.distortion, np.array(poses), shape, 0.01, 0.01, 1e-6, np.zeros((0, 2)), covered)
     views = []
     for k, pose in enumerate(poses):
         pixels = mosaic(np.moveaxis(render_chart(lens, BOARD, pose), 0, -1), "RGGB")

@@ -11,16 +11,17 @@ from scipy.spatial import ConvexHull
 from scipy.spatial.transform import Rotation
 from threadpoolctl import threadpool_limits
 
-from calib.geometry import bundle, choose, seed, shape, uncertainty
+from calib.geometry import bundle, choose, coverage, seed, shape, uncertainty
 from calib.geometry import lateral as lateral_colour
 from calib.geometry.bundle import Base, Observations, State
+from calib.geometry.coverage import LEAST_VIEWS, Coverage
 from calib.geometry.observe import LEAST_POINTS, observe
 from psfbank import distortion
 from psfbank.arrays import FloatArray, IntArray, frozen, require_shape
 from psfbank.errors import FitFailed
 from psfbank.model import Corners, DistortionMap, MapUncertainty
 
-LEAST_VIEWS = 3
+OUTLIER_SIGMA = 4.0  # of a coordinate: in noise alone, one point in three thousand
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,7 +29,9 @@ class DistortionFit:
     """A fitted camera: the map, `poses` (V, 6) as Rodrigues vector and mm, the targets' shape, 2-D residuals.
 
     `rms_px` is over every point found, none removed; `heldout_rms_px` over views left out of the fit in turn, with
-    the camera held and only their poses fitted. A view with too few points has NaN for its pose.
+    the camera held and only their poses fitted. A view with too few points has NaN for its pose. `outliers` (K, 2) are
+    the view and the number of each point whose residual exceeds four robust standard deviations of a coordinate, the
+    largest first; they stay in both figures. `coverage` tells what the views show, and what to shoot next.
     """
 
     distortion: DistortionMap
@@ -37,8 +40,11 @@ class DistortionFit:
     rms_px: float
     heldout_rms_px: float
     smoothness: float
+    outliers: IntArray
+    coverage: Coverage
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "outliers", frozen(self.outliers, np.int64, "outliers", "K,2"))
         object.__setattr__(self, "poses", frozen(self.poses, np.float64, "poses", "V,6"))
 
 
@@ -87,7 +93,7 @@ def fit_distortion(
     Raises
     ------
     FitFailed
-        With too few views, or when no camera explains the points.
+        With too few views, views that are all alike or frontal, or when no camera explains the points.
     """
     views = len(corners.found)
     targets = np.zeros(views, dtype=np.int64) if target is None else np.asarray(target, dtype=np.int64)
@@ -105,6 +111,7 @@ def fit_distortion(
     flat = observe(corners, np.full(views, -1), sigma, 0)
     with threadpool_limits(1, user_api="blas"):  # many small products: BLAS threads would wait for each other
         coarse, start = choose.begin(flat, size_px, views)
+        coverage.require_telling(flat, start, size_px)
         base = choose.widen(coarse, flat, start, size_px)
         best = choose.choose(base, start, corners, targets, sigma)
         at = uncertainty.places(base, best.state, choose.matrix_of(base), best.seen.xy_px, size_px)
@@ -142,7 +149,17 @@ def fit_distortion(
         rms_px=rms(linear.residual),
         heldout_rms_px=rms(best.left),
         smoothness=best.smoothness,
+        outliers=_outliers(linear.residual, best.seen),
+        coverage=coverage.survey(best.seen, best.state, size_px),
     )
+
+
+def _outliers(residual: FloatArray, seen: Observations) -> IntArray:
+    """View and point (K, 2) of residuals beyond four robust standard deviations, the largest first."""
+    length = np.sqrt(seen.weight) * np.linalg.norm(residual, axis=1)
+    far = np.flatnonzero(length > OUTLIER_SIGMA * bundle.robust_scale(residual, seen))
+    far = far[np.argsort(-length[far])]
+    return np.column_stack([seen.view[far], seen.point[far]])
 
 
 def _stacked(modes: Sequence[FloatArray]) -> FloatArray:
