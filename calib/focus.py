@@ -24,8 +24,9 @@ def require_one_lens(plan: Plan) -> None:
         raise ManifestError(
             f"{max(len(lenses), len(focus))} different settings of focal length, f-number and focus",
             where=str(plan.path),
-            remedy="Each is another lens: describe each in a capture.toml of its own and calibrate them one by one; "
-            "only led captures may differ in focus_m, from each other and from the rest",
+            remedy="Each is another lens: shoot charts at each, along one of focus_m, focal_length_mm or pressure_kpa; "
+            "or describe each in a capture.toml of its own and calibrate them one by one; led captures alone may "
+            "differ in focus_m from the rest",
         )
 
 

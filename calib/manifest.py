@@ -62,6 +62,7 @@ class _CameraTable(_Table):
     focal_length_mm: Positive | None = _hint("Give the focal length in millimetres, like focal_length_mm = 35.0")
     focus_m: Positive | None = _hint("Give the focus distance in metres, like focus_m = 1.2")
     iso: Positive | None = _hint("Give the ISO speed, like iso = 100")
+    pressure_kpa: float | None = _hint("Give the pressure in a lens that it moves, like pressure_kpa = 2.5")
     cfa: Literal["RGGB", "BGGR", "GRBG", "GBRG", "mono", "RGB"] | None = _hint(
         "Give the colours of the top-left 2 x 2 sites: RGGB, BGGR, GRBG or GBRG; or mono, or RGB for colour pictures"
     )
@@ -93,6 +94,7 @@ class _CaptureTable(_Table):
     f_number: Positive | None = _hint("Give the f-number, like f_number = 2.8")
     focal_length_mm: Positive | None = _hint("Give the focal length in millimetres, like focal_length_mm = 35.0")
     iso: Positive | None = _hint("Give the ISO speed, like iso = 100")
+    pressure_kpa: float | None = _hint("Give the pressure in a lens that it moves, like pressure_kpa = 2.5")
     exposure_s: Positive | None = _hint("Give the exposure time in seconds, like exposure_s = 0.01")
 
 
@@ -320,6 +322,7 @@ def _pattern(path: Path, field: str, name: str) -> Path:
 
 def _setting(row: _CameraTable | _CaptureTable, base: Setting) -> Setting:
     given = {"focal_mm": row.focal_length_mm, "f_number": row.f_number, "focus_m": row.focus_m, "iso": row.iso}
+    given["pressure_kpa"] = row.pressure_kpa
     return Setting(**{**base.known(), **{key: value for key, value in given.items() if value is not None}})
 
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -80,7 +81,25 @@ def test_eight_bits_without_a_word_are_refused(run: Run, bank: Path, sharp: Path
         ["--stages", "demosaic"],
         ["--assume-srgb", "--assume-linear"],
         ["--source-scale", "0"],
+        ["--assume-srgb", "--at", "focus_m"],
+        ["--assume-srgb", "--at", "focus_m=-1"],
+        ["--assume-srgb", "--at", "aperture=2"],
     ],
 )
 def test_wrong_usage_ends_with_two(run: Run, bank: Path, sharp: Path, tmp_path: Path, options: list[str]) -> None:
     assert run(bank, sharp, "-o", tmp_path / "out.npy", *options)[0] == 2
+
+
+def test_a_bank_of_several_settings_is_asked_for_one(
+    run: Run, small_bank: PsfBank, sharp: Path, tmp_path: Path
+) -> None:
+    cal, bank, out = small_bank.at(), tmp_path / "axis.h5", tmp_path / "out.npy"
+    settings = [replace(cal, setting=replace(cal.setting, focus_m=focus_m)) for focus_m in (0.5, 1.0, 2.0)]
+    PsfBank(small_bank.camera, tuple(settings)).save(bank)
+    given = (bank, sharp, "-o", out, "--stages", "distortion", "--source-scale", "3", "--assume-linear")
+
+    code, _, complaint = run(*given)
+    assert (code, "focus_m=0.5" in complaint) == (1, True)
+    assert run(*given, "--at", "focus_m=0.7")[0] == 0
+    code, _, complaint = run(*given, "--overwrite", "--at", "focus_m=0.3")
+    assert (code, "beyond 0.5 .. 2" in complaint) == (1, True)

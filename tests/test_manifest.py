@@ -64,7 +64,7 @@ def refusal(session: Path, text: str) -> str:
 
 
 def test_complete_description(session: Path) -> None:
-    row = 'kind = "led"\nfiles = "flat/0.png"\npitch_mm = 46\ndiameter_mm = 0.5\nfocus_m = 1.5\nexposure_s = 0.01\n'
+    row = 'kind = "led"\nfiles = "flat/0.png"\npitch_mm = 46\ndiameter_mm = 0.5\nfocus_m = 1.5\npressure_kpa = -2.5\nexposure_s = 0.01\n'
     plan = load_plan(describe(session, CAMERA + FLAT + "[[capture]]\n" + row))
     assert (plan.camera.maker, plan.camera.model, plan.camera.cfa) == ("Maker", "Model", "RGGB")
     assert (plan.camera.size_px, plan.camera.pitch_um) == ((24, 32), 1.4)
@@ -74,7 +74,7 @@ def test_complete_description(session: Path) -> None:
     flat, led = plan.entries
     assert [plan.name(file) for file in flat.files] == ["flat/0.png", "flat/1.png", "flat/2.png"]
     assert (flat.kind, flat.setting.known(), flat.pitch_mm) == ("flat", plan.setting.known(), None)
-    assert (led.kind, led.setting.known()) == ("led", {**plan.setting.known(), "focus_m": 1.5})
+    assert (led.kind, led.setting.known()) == ("led", {**plan.setting.known(), "focus_m": 1.5, "pressure_kpa": -2.5})
     assert (led.pitch_mm, led.diameter_mm, led.exposure_s) == (46.0, 0.5, 0.01)
 
 

@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from calib.commands._console import log, print_json, progress
-from calib.commands._options import AsJson, BankFile, Jobs, Overwrite, Seed
+from calib.commands._options import AsJson, At, BankFile, Jobs, Overwrite, Seed, setting_of
 
 
 def simulate(
@@ -27,6 +27,7 @@ def simulate(
     exposure: Annotated[float, typer.Option(help="Share of the white level that white comes to.", min=1e-6)] = 1.0,
     seed: Seed = 0,
     jobs: Jobs = 1,
+    at: At = None,
     overwrite: Overwrite = False,
     as_json: AsJson = False,
 ) -> None:
@@ -45,7 +46,7 @@ def simulate(
 
     opened = PsfBank.open(bank)
     simulator = Simulator(
-        opened.at(),
+        opened.at(**setting_of(at)),
         chosen,
         source_scale=source_scale,
         size_px=opened.camera.size_px,

@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from calib.commands._console import log, print_json, progress
-from calib.commands._options import AsJson, BankFile, Jobs, Overwrite
+from calib.commands._options import AsJson, At, BankFile, Jobs, Overwrite, setting_of
 
 
 def undistort(
@@ -32,6 +32,7 @@ def undistort(
     assume_srgb: Annotated[bool, typer.Option("--assume-srgb", help="The pictures are sRGB: decode them.")] = False,
     assume_linear: Annotated[bool, typer.Option("--assume-linear", help="The pictures are linear light.")] = False,
     jobs: Jobs = 1,
+    at: At = None,
     overwrite: Overwrite = False,
     as_json: AsJson = False,
 ) -> None:
@@ -48,7 +49,7 @@ def undistort(
 
     opened = PsfBank.open(bank)
     sensor_px = opened.camera.size_px
-    distortion = opened.at().distortion
+    distortion = opened.at(**setting_of(at)).distortion
     if distortion is None:
         raise MissingPartError(
             "this bank has no distortion map",
