@@ -21,15 +21,7 @@ from psfbank.model import Capture
 log = logging.getLogger(__name__)
 
 LIBRARIES = ("h5py", "lmfit", "numpy", "prysm", "scikit-image", "scipy")
-KINDS = (
-    "led",
-    "chessboard",
-    "charuco",
-    "noise_target",
-    "slanted_edge",
-    "flat",
-    "dark",
-)  # those whose pictures are read
+KINDS = ("led", "chessboard", "charuco", "noise_target", "slanted_edge", "flat", "dark")  # whose pictures are read
 
 
 @dataclass
