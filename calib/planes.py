@@ -339,11 +339,16 @@ def measure_distortion(
         journal.lack("distortion", in_words(error))
         return None
     report("distortion", 1, 1)
+    for advice in fit.coverage.advice:
+        log.warning("%s", advice)
     journal.summary["distortion"] = {
+        "heldout_rms_px": round(fit.heldout_rms_px, 4),
+        "rms_px": round(fit.rms_px, 4),
         "views": int(np.sum(np.isfinite(fit.poses).all(axis=1))),
         "points": int(seen.found.sum()),
-        "rms_px": round(fit.rms_px, 4),
-        "heldout_rms_px": round(fit.heldout_rms_px, 4),
+        "outliers": len(fit.outliers),
+        "share_of_picture": round(fit.coverage.share, 3),
+        **({"advice": list(fit.coverage.advice)} if fit.coverage.advice else {}),
         **({} if coloured else {"lateral_colour": "not measured: all colours share one map"}),
     }
     return fit.distortion
