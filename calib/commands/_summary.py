@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from psfbank.arrays import FloatArray
     from psfbank.bank import PsfBank
     from psfbank.model import (
+        Axis,
         Calibration,
         Camera,
         DistortionMap,
@@ -90,9 +91,15 @@ def _calibration(calibration: Calibration, camera: Camera) -> dict[str, Any]:
     parts = {name: getattr(calibration, "psf_grid" if name == "psf" else name) for name in _PARTS}
     return {
         "setting": calibration.setting.known(),
+        "axis": None if calibration.axis is None else _axis(calibration.axis),
         **{name: None if part is None else summaries[name](part) for name, part in parts.items()},
         "provenance": {key: _brief(value) for key, value in calibration.provenance.items()},
     }
+
+
+def _axis(axis: Axis) -> dict[str, Any]:
+    predicted, own = axis.left_out_px
+    return {"key": axis.key, "left_out_px": float(predicted), "heldout_px": float(own)}
 
 
 def _by_channel(channels: tuple[str, ...], values: Any) -> dict[str, Any]:
@@ -236,6 +243,13 @@ def _brief(value: Any) -> Any:
 def _print_calibration(calibration: Mapping[str, Any], channels: tuple[str, ...]) -> None:
     setting = ", ".join(f"{name} {value:g}" for name, value in calibration["setting"].items())
     stdout.print(f"\nsetting: {setting or 'the only one'}")
+    if axis := calibration["axis"]:
+        stdout.print(f"one of several along {axis['key']}, between which banks interpolate")
+        if math.isfinite(axis["left_out_px"]):
+            stdout.print(
+                f"left out, its map is predicted to {axis['left_out_px']:.3g} px; its own held-out error is "
+                f"{axis['heldout_px']:.3g} px"
+            )
     if psf := calibration["psf"]:
         rows, columns = psf["tiles"]
         width, oversample = psf["kernel_px"], psf["oversample"]
