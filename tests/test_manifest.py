@@ -64,7 +64,10 @@ def refusal(session: Path, text: str) -> str:
 
 
 def test_complete_description(session: Path) -> None:
-    row = 'kind = "led"\nfiles = "flat/0.png"\npitch_mm = 46\ndiameter_mm = 0.5\nfocus_m = 1.5\npressure_kpa = -2.5\nexposure_s = 0.01\n'
+    row = (
+        'kind = "led"\nfiles = "flat/0.png"\npitch_mm = 46\ndiameter_mm = 0.5\n'
+        "focus_m = 1.5\npressure_kpa = -2.5\nexposure_s = 0.01\n"
+    )
     plan = load_plan(describe(session, CAMERA + FLAT + "[[capture]]\n" + row))
     assert (plan.camera.maker, plan.camera.model, plan.camera.cfa) == ("Maker", "Model", "RGGB")
     assert (plan.camera.size_px, plan.camera.pitch_um) == ((24, 32), 1.4)
