@@ -182,6 +182,25 @@ def test_uncertain_points_weigh_little() -> None:
     assert np.median(misfit_px(told, barrel)) < 0.7 * np.median(misfit_px(blind, barrel))
 
 
+def test_errors_that_spots_share_bend_no_focal_length() -> None:
+    """Many spots of light, nearly frontal and all wrong by the same smooth field, beside few tilted boards."""
+    corners, rng = views(8, 3, noise=0.01), np.random.default_rng(0)
+    spots = np.stack(np.meshgrid(np.arange(-11, 12), np.arange(-8, 9)), axis=-1).reshape(-1, 2) * 40.0
+    image = []
+    for turn in ((0.03, 0.02, 0.01), (-0.02, 0.04, 0.0), (0.01, -0.05, 0.02)):
+        p = Rotation.from_rotvec(turn).apply(np.column_stack([spots, np.zeros(len(spots))])) + np.array([0, 0, 800.0])
+        px = barrel(p[:, :2] / p[:, 2:])
+        wrong = 0.03 * np.column_stack([np.cos(px[:, 0] / 100), np.sin(px[:, 1] / 80 + px[:, 0] / 200)])
+        image.append(px + wrong + rng.normal(0, 0.01, px.shape))
+    inside = np.all((np.array(image) > 0) & (np.array(image) < [639, 479]), axis=2)
+    joined = join([corners, Corners(np.tile(spots, (3, 1, 1)), np.array(image), inside)])
+    trusted, doubted = (
+        fit_distortion(joined, SIZE, target=[0] * 8 + [-1] * 3, alike=[False] * 8 + [told] * 3)
+        for told in (False, True)
+    )
+    assert np.sqrt(np.mean(misfit_px(doubted, barrel) ** 2)) < 0.6 * np.sqrt(np.mean(misfit_px(trusted, barrel) ** 2))
+
+
 def test_lateral_colour_is_the_difference_to_green() -> None:
     green = views(10, 6)
     others = {"R": 0.9985, "B": 1.001}
@@ -255,21 +274,23 @@ def test_arguments_of_the_wrong_shape_are_refused() -> None:
 def test_derivatives_of_the_projection_are_exact() -> None:
     rng = np.random.default_rng(0)
     base = bundle.Base(np.array([500.0, 510]), np.array([320.0, 240]), np.linspace(-2, 2, 12), np.linspace(-2, 2, 11))
-    seen = observe.observe(views(2, 1), np.zeros(2, int), None, 2)
+    seen = observe.observe(views(2, 1), np.zeros(2, int), None, 2, np.array([True, False]))
     state = bundle.State(
         Rotation.from_rotvec(rng.normal(0, 0.3, (2, 3))).as_matrix(),
         rng.uniform([-100, -100, 400], [100, 100, 600], (2, 3)),
         rng.normal(0, 3, (2, *base.shape)),
         rng.normal(0, 1, 3),
+        rng.normal(0, 1, (2, 21)),
     )
     linear, step = bundle.linearise(base, seen, state), 1e-5
     for k in range(6):
         pose = step * np.tile(np.eye(6)[k], (2, 1))
         ahead, behind = (bundle.residuals(base, seen, bundle.apply(state, s * pose)) for s in (1, -1))
         np.testing.assert_allclose((behind - ahead) / (2 * step), linear.pose[:, :, k], atol=1e-3)
-    bumped = replace(state, shape_mm=state.shape_mm + np.array([step, 0, 0]))
-    moved = (linear.residual - bundle.residuals(base, seen, bumped)) / step
-    np.testing.assert_allclose(moved, linear.height * seen.monomials[:, :1], atol=1e-3)
+    for k in range(3 + 2 * 21):
+        bumped = state.with_common(state.common + step * np.eye(len(state.common))[state.coefficients.size + k])
+        moved = (linear.residual - bundle.residuals(base, seen, bumped)) / step
+        np.testing.assert_allclose(moved, linear.others[:, :, k], atol=1e-3)
 
 
 def test_the_penalty_leaves_lenses_free_and_charges_ripples() -> None:

@@ -14,7 +14,7 @@ from calib.geometry.bundle import State
 from psfbank.errors import FitFailed
 from psfbank.model import Corners
 
-FLAT = State(np.tile(np.eye(3), (4, 1, 1)), np.zeros((4, 3)), np.zeros((2, 4, 4)), np.zeros(0))
+FLAT = State(np.tile(np.eye(3), (4, 1, 1)), np.zeros((4, 3)), np.zeros((2, 4, 4)), np.zeros(0), np.zeros((2, 0)))
 
 
 def tilted(*turns_deg: tuple[float, float, float]) -> State:

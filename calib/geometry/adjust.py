@@ -98,6 +98,6 @@ def cost(
     residual: FloatArray, seen: Observations, state: State, penalty: FloatArray, width_px: float
 ) -> tuple[float, FloatArray]:
     """Huber's cost plus the priors, and the weight of each point in the least squares that lead to it."""
-    prior = np.concatenate([state.coefficients.ravel(), state.shape_mm])
+    prior = state.common
     misfit, weight = huber(residual, seen, width_px)
     return misfit + float(prior @ penalty @ prior), weight

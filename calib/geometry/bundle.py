@@ -33,8 +33,9 @@ class Base:
 class Observations:
     """N observed points, sorted by view, each the `point`-th of its target.
 
-    `object_mm` (N, 2), `xy_px` (N, 2), `weight` (N,), and `monomials` (N, T P): how each coefficient of the targets'
-    shapes raises the point above its plane.
+    `object_mm` (N, 2), `xy_px` (N, 2), `weight` (N,), `monomials` (N, T P): how each coefficient of the targets'
+    shapes raises the point above its plane, and `shared` (N, Q): how each coefficient of the errors that points of one
+    kind share moves it, in x and in y.
     """
 
     view: IntArray
@@ -43,6 +44,7 @@ class Observations:
     xy_px: FloatArray
     weight: FloatArray
     monomials: FloatArray
+    shared: FloatArray
 
     def of_views(self, which: IntArray) -> Observations:
         """Only the points of some views, which keep their numbers."""
@@ -55,12 +57,32 @@ class Observations:
 
 @dataclass(frozen=True, eq=False)
 class State:
-    """All unknowns: `rotation` (V, 3, 3), `translation_mm` (V, 3), `coefficients` (2, Ny, Nx), `shape_mm` (T P,)."""
+    """All unknowns of the adjustment.
+
+    `rotation` (V, 3, 3), `translation_mm` (V, 3), `coefficients` (2, Ny, Nx) px of the lens, `shape_mm` (T P,) of the
+    targets, `shared_px` (2, Q) of the errors that points of one kind share.
+    """
 
     rotation: FloatArray
     translation_mm: FloatArray
     coefficients: FloatArray
     shape_mm: FloatArray
+    shared_px: FloatArray
+
+    @property
+    def common(self) -> FloatArray:
+        """All unknowns but the poses, (M,)."""
+        return np.concatenate([self.coefficients.ravel(), self.shape_mm, self.shared_px.ravel()])
+
+    def with_common(self, values: FloatArray) -> State:
+        """Replace all unknowns but the poses by values (M,)."""
+        lens, shape, shared = np.split(values, np.cumsum([self.coefficients.size, self.shape_mm.size]))
+        return replace(
+            self,
+            coefficients=lens.reshape(self.coefficients.shape),
+            shape_mm=shape,
+            shared_px=shared.reshape(self.shared_px.shape),
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,8 +90,8 @@ class Linear:
     """Residuals at a state and their derivatives.
 
     `residual` (N, 2) px is observed minus predicted, `u` (N, 2) the stereographic direction, `column` and `value`
-    (N, 16) the tensor B-splines that are not zero there, `pose` (N, 2, 6) and `height` (N, 2) the derivatives of the
-    prediction by a view's pose and by a millimetre normal to the target.
+    (N, 16) the tensor B-splines that are not zero there, `pose` (N, 2, 6) and `others` (N, 2, S) the derivatives of
+    the prediction by a view's pose, and by the coefficients of the targets' shape and of shared errors.
     """
 
     residual: FloatArray
@@ -77,7 +99,7 @@ class Linear:
     column: IntArray
     value: FloatArray
     pose: FloatArray
-    height: FloatArray
+    others: FloatArray
 
 
 def tensor_basis(base: Base, u: FloatArray) -> tuple[IntArray, FloatArray, FloatArray, FloatArray]:
@@ -125,15 +147,23 @@ def linearise(base: Base, seen: Observations, state: State) -> Linear:
     q_u = np.stack([np.einsum("anj,nj->na", near, slope) for slope in (slope_x, slope_y)], axis=-1)
     q_u += np.diag(base.scale_px)
     q_p = q_u @ u_p
+    rise = np.einsum("nij,nj->ni", q_p, rotation[:, :, 2])
     return Linear(
-        residual=seen.xy_px - (u * base.scale_px + base.centre_px + moved),
+        residual=seen.xy_px - (u * base.scale_px + base.centre_px + moved + seen.shared @ state.shared_px.T),
         u=u,
         column=column,
         value=value,
         # a small rotation w on the left moves a point by w x turned
         pose=np.concatenate([np.cross(turned[:, None], q_p), q_p], axis=2),
-        height=np.einsum("nij,nj->ni", q_p, rotation[:, :, 2]),
+        others=np.concatenate([rise[:, :, None] * seen.monomials[:, None, :], _in_both(seen.shared)], axis=2),
     )
+
+
+def _in_both(shared: FloatArray) -> FloatArray:
+    """Give the derivatives (N, 2, 2 Q) of a displacement whose x and y have coefficients of their own."""
+    out = np.zeros((len(shared), 2, 2, shared.shape[1]))
+    out[:, 0, 0] = out[:, 1, 1] = shared
+    return out.reshape(len(shared), 2, -1)
 
 
 def residuals(base: Base, seen: Observations, state: State) -> FloatArray:

@@ -11,7 +11,7 @@ from calib.geometry import adjust, bundle, heldout, penalty, seed
 from calib.geometry.bundle import Base, Observations, State
 from calib.geometry.observe import observe
 from psfbank import distortion
-from psfbank.arrays import FloatArray, IntArray
+from psfbank.arrays import BoolArray, FloatArray, IntArray
 from psfbank.errors import FitFailed
 from psfbank.model import Corners
 
@@ -81,7 +81,7 @@ def prior(base: Base, seen: Observations, state: State, smoothness: float, gauge
 
 def begin(seen: Observations, size_px: tuple[int, int], n_views: int) -> tuple[Base, State]:
     """Parametric fit from every seed; the one that explains the points best."""
-    flat = replace(seen, monomials=np.zeros((len(seen.view), 0)))
+    flat = replace(seen, monomials=np.zeros((len(seen.view), 0)), shared=np.zeros((len(seen.view), 0)))
     best: tuple[float, Base, State] | None = None
     for scale, centre, start in seed.seeds(flat, size_px, n_views):
         reach = 1.3 * (_border(size_px) - centre) / scale
@@ -165,13 +165,19 @@ def _bent(start: State, targets: int, terms: int) -> State:
     return replace(start, shape_mm=np.pad(known, ((0, 0), (0, terms - known.shape[1]))).ravel())
 
 
-def choose(base: Base, start: State, corners: Corners, target: IntArray, sigma_px: FloatArray | None) -> Trial:
+def choose(
+    base: Base, start: State, corners: Corners, target: IntArray, sigma_px: FloatArray | None, alike: BoolArray
+) -> Trial:
     """Degree of the targets' shape, then smoothness, each as free as the held-out views reward."""
     targets = max(int(target.max()) + 1, 1)
     best: Trial | None = None
     for degree in DEGREES if np.any(target >= 0) else DEGREES[:1]:
-        seen = observe(corners, target, sigma_px, degree)
-        begun = _bent(start if best is None else best.state, targets, seen.monomials.shape[1] // targets)
+        seen = observe(corners, target, sigma_px, degree, alike)
+        begun = _bent(
+            replace(start, shared_px=np.zeros((2, seen.shared.shape[1]))) if best is None else best.state,
+            targets,
+            seen.monomials.shape[1] // targets,
+        )
         trial = _try(base, seen, begun, degree, SMOOTHNESS[FIRST_CHOICE])
         _log.debug("shape of degree %d: held out %.4f px", degree, trial.score**0.5)
         if best is not None and trial.score > WORTH * best.score:

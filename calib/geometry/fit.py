@@ -69,6 +69,7 @@ def fit_distortion(
     lateral: Mapping[str, Corners] | None = None,
     target: npt.ArrayLike | None = None,
     sigma_px: npt.ArrayLike | None = None,
+    alike: npt.ArrayLike | None = None,
 ) -> DistortionFit:
     """Fit a distortion map, the poses of all views and the shape of the targets.
 
@@ -85,6 +86,10 @@ def fit_distortion(
         show one target when absent.
     sigma_px : (V, M) float, optional
         Standard deviation of each point; a point whose own is not finite is left out.
+    alike : (V,) bool, optional
+        Views of one kind of point whose errors depend on the place in the picture, such as spots of light, whose
+        positions rest on one model of their images. However many they are, such errors do not average out: a smooth
+        field of a few hundredths of a pixel, common to these views, is fitted along with the lens.
 
     Returns
     -------
@@ -102,6 +107,8 @@ def fit_distortion(
     if sigma is not None:
         require_shape(sigma, "sigma_px", corners.found.shape)
         corners = replace(corners, found=corners.found & np.isfinite(sigma))
+    shares = np.zeros(views, dtype=bool) if alike is None else np.asarray(alike, dtype=bool)
+    require_shape(shares, "alike", (views,))
     usable = int(np.sum(corners.found.sum(axis=1) >= LEAST_POINTS))
     if usable < LEAST_VIEWS:
         raise FitFailed(
@@ -113,7 +120,7 @@ def fit_distortion(
         coarse, start = choose.begin(flat, size_px, views)
         coverage.require_telling(flat, start, size_px)
         base = choose.widen(coarse, flat, start, size_px)
-        best = choose.choose(base, start, corners, targets, sigma)
+        best = choose.choose(base, start, corners, targets, sigma, shares)
         at = uncertainty.places(base, best.state, choose.matrix_of(base), best.seen.xy_px, size_px)
         free = choose.prior(base, best.seen, best.state, best.smoothness, gauge=0.0)
         sure = uncertainty.map_modes(base, best, free, at)
@@ -218,7 +225,7 @@ def fit_poses(
         seen.xy_px, lens.camera_matrix, lens.knots_x, lens.knots_y, lens.coefficients[channel]
     )
     pose = seed.poses_from_directions(seen, seed.directions(u), views)
-    start = State(*pose, coefficients=lens.coefficients[channel], shape_mm=np.ones(1))
+    start = State(*pose, coefficients=lens.coefficients[channel], shape_mm=np.ones(1), shared_px=np.zeros((2, 0)))
     state = bundle.refine_poses(base, seen, start, 30)
     residuals = np.full(corners.image_px.shape, np.nan)
     residuals[seen.view, seen.point] = bundle.residuals(base, seen, state)

@@ -7,7 +7,7 @@ fit with a group left out starts one Gauss-Newton step from the whole one, at th
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
@@ -21,10 +21,10 @@ from psfbank.arrays import FloatArray, IntArray
 class Normal:
     """Reduced normal equations of K groups of views, and what gives the V poses back.
 
-    `matrix` (K, M, M) and `gradient` (K, M) are of the M coefficients of spline and shape, `diagonal` (K, M) that of
-    the matrix before the poses were eliminated. With L L' the block of a view's pose, `root` (V, 6, 6) is the inverse
-    of L, `cross` (V, 6, M) that inverse times the view's mixed block, `right` (V, 6) that inverse times its gradient;
-    `group` (V,) is the number of each view's group.
+    `matrix` (K, M, M) and `gradient` (K, M) are of the M coefficients of spline, shape and shared errors, `diagonal`
+    (K, M) that of the matrix before the poses were eliminated. With L L' the block of a view's pose, `root` (V, 6, 6)
+    is the inverse of L, `cross` (V, 6, M) that inverse times the view's mixed block, `right` (V, 6) that inverse times
+    its gradient; `group` (V,) is the number of each view's group.
     """
 
     matrix: FloatArray
@@ -83,25 +83,24 @@ def assemble(
 def _direct(
     linear: Linear, seen: Observations, curvature: FloatArray, pull: FloatArray, of_view: IntArray, n: int
 ) -> tuple[FloatArray, FloatArray]:
-    """Blocks (K, M, M) and gradients (K, M) of spline and shape before the poses are eliminated."""
-    n_shape, count = seen.monomials.shape[1], int(of_view.max()) + 1
+    """Blocks (K, M, M) and gradients (K, M) of all but the poses before the poses are eliminated."""
+    n_others, count = linear.others.shape[2], int(of_view.max()) + 1
     of_point = of_view[seen.view]
-    matrix, gradient = np.zeros((count, 2 * n + n_shape, 2 * n + n_shape)), np.zeros((count, 2 * n + n_shape))
+    matrix, gradient = np.zeros((count, 2 * n + n_others, 2 * n + n_others)), np.zeros((count, 2 * n + n_others))
     _add_splines(matrix, linear, curvature, of_point, n)
-    bow = slice(2 * n, None)
+    rest = slice(2 * n, None)
     design = sparse_rows(linear.column + (n * of_point)[:, None], linear.value, n * count).T
-    heights = linear.height[:, :, None] * seen.monomials[:, None, :]
-    curved = curvature @ heights
+    curved = curvature @ linear.others
     mixed = (design @ np.concatenate([curved.reshape(len(pull), -1), pull], axis=1)).reshape(count, n, -1)
     for axis in range(2):
         part = slice(axis * n, (axis + 1) * n)
-        matrix[:, part, bow] = mixed[:, :, axis * n_shape : (axis + 1) * n_shape]
-        matrix[:, bow, part] = matrix[:, part, bow].transpose(0, 2, 1)
-        gradient[:, part] = mixed[:, :, 2 * n_shape + axis]
+        matrix[:, part, rest] = mixed[:, :, axis * n_others : (axis + 1) * n_others]
+        matrix[:, rest, part] = matrix[:, part, rest].transpose(0, 2, 1)
+        gradient[:, part] = mixed[:, :, 2 * n_others + axis]
     for k in range(count):
         use = of_point == k
-        matrix[k, bow, bow] = np.tensordot(heights[use], curved[use], ((0, 1), (0, 1)))
-        gradient[k, bow] = np.tensordot(heights[use], pull[use], ((0, 1), (0, 1)))
+        matrix[k, rest, rest] = np.tensordot(linear.others[use], curved[use], ((0, 1), (0, 1)))
+        gradient[k, rest] = np.tensordot(linear.others[use], pull[use], ((0, 1), (0, 1)))
     return matrix, gradient
 
 
@@ -136,13 +135,12 @@ def _eliminate(
     # rows of one view's splines: each view sees a part of the field, so this stays sparse until it is summed
     place = sparse_rows(linear.column + (n * seen.view)[:, None], linear.value, n * n_views)
     lens = (place.T @ carried.reshape(-1, 12)).reshape(n_views, n, 2, 6)
-    cross = np.zeros((n_views, 6, 2 * n + seen.monomials.shape[1]))
+    cross = np.zeros((n_views, 6, 2 * n + linear.others.shape[2]))
     cross[:, :, : 2 * n] = lens.transpose(0, 3, 2, 1).reshape(n_views, 6, 2 * n)
-    if seen.monomials.shape[1]:
-        rising = np.einsum("nai,na->ni", carried, linear.height)
+    if linear.others.shape[2]:
         views = sparse_rows(seen.view[:, None], np.ones((len(seen.view), 1)), n_views).T
-        bow = views @ (rising[:, :, None] * seen.monomials[:, None, :]).reshape(len(rising), -1)
-        cross[:, :, 2 * n :] = bow.reshape(n_views, 6, -1)
+        mixed = carried.transpose(0, 2, 1) @ linear.others
+        cross[:, :, 2 * n :] = (views @ mixed.reshape(len(mixed), -1)).reshape(n_views, 6, -1)
     return root, cross, (root @ right[:, :, None])[:, :, 0]
 
 
@@ -179,7 +177,7 @@ def solve(
     numpy.linalg.LinAlgError
         When the equations are not positive definite to rounding.
     """
-    now = np.concatenate([state.coefficients.ravel(), state.shape_mm])
+    now = state.common
     matrix = without_group(normal.matrix, without) + penalty
     diagonal = np.arange(len(now))
     matrix[diagonal, diagonal] += damping * (without_group(normal.diagonal, without) + np.diag(penalty))
@@ -190,11 +188,9 @@ def solve(
     left = normal.right - normal.cross @ step
     pose_step = np.einsum("vji,vj->vi", normal.root, left)
     moved = apply(state, pose_step)
-    n_spline = state.coefficients.size
-    coefficients = state.coefficients + step[:n_spline].reshape(state.coefficients.shape)
     used = normal.group != (-1 if without is None else without)
     promised = float(gradient @ step) + float(np.sum(normal.right[used] ** 2))
-    return Step(replace(moved, coefficients=coefficients, shape_mm=state.shape_mm + step[n_spline:]), promised)
+    return Step(moved.with_common(now + step), promised)
 
 
 def without_group(parts: FloatArray, group: int | None) -> FloatArray:

@@ -6,12 +6,14 @@ from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
+from scipy.special import eval_legendre
 
 from calib.geometry.bundle import Observations
 from calib.geometry.shape import design
-from psfbank.arrays import FloatArray, IntArray
+from psfbank.arrays import BoolArray, FloatArray, IntArray
 from psfbank.model import Corners
 
+SHARED_DEGREE = 5  # of the polynomials in the picture that errors of points of one kind follow
 LEAST_POINTS = 6  # a view that shows fewer says too little of its pose
 
 
@@ -37,7 +39,9 @@ def join(parts: Sequence[Corners]) -> Corners:
     )
 
 
-def observe(corners: Corners, target: IntArray, sigma_px: FloatArray | None, degree: int) -> Observations:
+def observe(
+    corners: Corners, target: IntArray, sigma_px: FloatArray | None, degree: int, alike: BoolArray | None = None
+) -> Observations:
     """Flatten the found points of the views that have enough of them.
 
     Parameters
@@ -47,6 +51,8 @@ def observe(corners: Corners, target: IntArray, sigma_px: FloatArray | None, deg
     sigma_px : (V, M) float or None
     degree : int
         Of the targets' shape.
+    alike : (V,) bool, optional
+        Views whose points share errors that depend on the place in the picture.
 
     Returns
     -------
@@ -60,4 +66,16 @@ def observe(corners: Corners, target: IntArray, sigma_px: FloatArray | None, deg
         weight /= weight.mean()
     xy_mm = corners.object_mm[view, point]
     shape = design(xy_mm, target[view], degree)
-    return Observations(view, point, xy_mm, corners.image_px[view, point], weight, shape)
+    xy_px = corners.image_px[view, point]
+    shared: FloatArray = np.zeros((len(view), 0))
+    if alike is not None and alike[view].any():
+        shared = _smooth_terms(xy_px) * alike[view][:, None]
+    return Observations(view, point, xy_mm, xy_px, weight, shape, shared)
+
+
+def _smooth_terms(xy_px: FloatArray) -> FloatArray:
+    """Products of Legendre polynomials (N, Q) over the rectangle around points (N, 2)."""
+    low, high = xy_px.min(axis=0), xy_px.max(axis=0)
+    x, y = ((2 * xy_px - low - high) / (high - low)).T
+    terms = [(i, j) for i in range(SHARED_DEGREE + 1) for j in range(SHARED_DEGREE + 1 - i)]
+    return np.stack([eval_legendre(i, x) * eval_legendre(j, y) for i, j in terms], axis=1)

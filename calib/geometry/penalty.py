@@ -16,6 +16,7 @@ from psfbank.distortion import basis
 
 RIDGE = 1e-12  # of each coefficient, relative to the data; at 1e-9 it held the focal length
 GAUGE = 1e-6  # of the spline's share of a rotation of the frame, relative to the data: nothing observes it
+SHARED_PRIOR_PX = 0.03  # of what points of one kind share, one standard deviation of a term
 SHAPE_PRIOR = 0.05  # bow of a target relative to its half-width, one standard deviation
 
 
@@ -87,13 +88,14 @@ def _dense(knots: FloatArray, at: FloatArray) -> FloatArray:
 def full_penalty(
     base: Base, seen: Observations, smoothness: float, half_width_mm: float, noise_px: float, gauge: float = GAUGE
 ) -> FloatArray:
-    """Quadratic form of all priors: thin-plate energy, the gauge and the size of a target's bow."""
+    """Quadratic form of all priors: thin-plate energy, the gauge, the size of a target's bow and of shared errors."""
     n_spline = 2 * base.shape[0] * base.shape[1]
-    n_shape = seen.monomials.shape[1]
-    out = np.zeros((n_spline + n_shape,) * 2)
+    n_shape, n_shared = seen.monomials.shape[1], 2 * seen.shared.shape[1]
+    out = np.zeros((n_spline + n_shape + n_shared,) * 2)
     total = float(seen.weight.sum())
     turn = rotation_fields(base)
     out[:n_spline, :n_spline] = total * (smoothness * penalty_matrix(base) + RIDGE * np.eye(n_spline))
     out[:n_spline, :n_spline] += total * gauge * (turn @ turn.T)
-    out[n_spline:, n_spline:] = np.eye(n_shape) * (noise_px / (SHAPE_PRIOR * half_width_mm)) ** 2
+    deviation = np.concatenate([np.full(n_shape, SHAPE_PRIOR * half_width_mm), np.full(n_shared, SHARED_PRIOR_PX)])
+    out[n_spline:, n_spline:] = np.diag((noise_px / deviation) ** 2)
     return out

@@ -61,7 +61,7 @@ def poses_from_directions(seen: Observations, toward: FloatArray, n_views: int) 
 
 
 def _flat_state(rotation: FloatArray, translation_mm: FloatArray) -> State:
-    return State(rotation, translation_mm, np.zeros((2, 4, 4)), np.zeros(0))
+    return State(rotation, translation_mm, np.zeros((2, 4, 4)), np.zeros(0), np.zeros((2, 0)))
 
 
 def _stereographic_misfit(seen: Observations, state: State, scale_px: float, centre_px: FloatArray) -> float:
