@@ -109,9 +109,9 @@ def register_grid(
         count = int(which.sum())
         weight = sigma[which] ** -2.0
         fold = (FOLDS * (np.arange(count) * 0.6180339887498949 % 1)).astype(int)  # spread evenly over any raster
-        return Observations(
-            fold, np.flatnonzero(which), plane[which], xy_px[which], weight / weight.mean(), np.zeros((count, 0))
-        )
+        none = np.zeros((count, 0))
+        points = np.flatnonzero(which)
+        return Observations(fold, points, plane[which], xy_px[which], weight / weight.mean(), none, none)
 
     with threadpool_limits(1, user_api="blas"):
         green = _fit(base, u[known], seen(seen_px - u * scale_px - centre_px, known))
@@ -125,7 +125,7 @@ def register_grid(
             splines[name] = green.coefficients + difference.coefficients
             rms_px[name] = float(np.hypot(green.rms_px, difference.rms_px))
     order = tuple(name for name in ("R", "G", "B", "Y") if name in splines)
-    still = State(np.zeros((0, 3, 3)), np.zeros((0, 3)), green.coefficients, np.zeros(0))
+    still = State(np.zeros((0, 3, 3)), np.zeros((0, 3)), green.coefficients, np.zeros(0), np.zeros((2, 0)))
     matrix, centred = recentred(base, still)
     found = DistortionMap(
         camera_matrix=matrix,
