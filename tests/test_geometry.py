@@ -12,7 +12,20 @@ import pytest
 from scipy.optimize import least_squares
 from scipy.spatial.transform import Rotation
 
-from calib.geometry import BoardShape, DistortionFit, bundle, fit_distortion, fit_poses, join, observe, penalty
+from calib.geometry import (
+    BoardShape,
+    DistortionFit,
+    adjust,
+    bundle,
+    choose,
+    fit_distortion,
+    fit_poses,
+    heldout,
+    join,
+    observe,
+    penalty,
+    seed,
+)
 from psfbank.errors import FitFailed
 from psfbank.model import Corners
 
@@ -241,6 +254,58 @@ def test_three_views_are_enough_and_two_are_not() -> None:
     two = Corners(*(getattr(corners, n)[:2] for n in ("object_mm", "image_px", "found")))
     with pytest.raises(FitFailed, match=r"2 views .* 3 are needed.*tilted"):
         fit_distortion(two, SIZE)
+
+
+def test_a_seed_gone_astray_harms_nothing(
+    monkeypatch: pytest.MonkeyPatch, fitted: tuple[Corners, DistortionFit]
+) -> None:
+    """OpenCV's calibration can diverge to a camera that looks possible."""
+
+    def astray(
+        seen: bundle.Observations, size_px: tuple[int, int], n_views: int
+    ) -> tuple[float, np.ndarray, bundle.State]:
+        scale, centre, state = seed.stereographic_seed(seen, size_px, n_views)
+        rng = np.random.default_rng(0)
+        turned = Rotation.from_rotvec(rng.normal(0, 0.5, (n_views, 3))).as_matrix() @ state.rotation
+        return 3 * scale, centre + 150.0, replace(state, rotation=turned)
+
+    monkeypatch.setattr(seed, "opencv_seed", astray)
+    fit = fit_distortion(fitted[0], SIZE)
+    assert fit.rms_px < 1.05 * fitted[1].rms_px
+    assert np.median(misfit_px(fit, barrel)) < 0.03
+
+
+def test_a_freer_model_that_leaves_more_than_a_stiffer_one_is_not_taken(
+    fitted: tuple[Corners, DistortionFit],
+) -> None:
+    seen = observe.observe(fitted[0], np.full(14, -1), None, 0)
+    state = bundle.State(np.zeros((14, 3, 3)), np.zeros((14, 3)), np.zeros((2, 9, 9)), np.zeros(0), np.zeros((2, 0)))
+    left = np.ones((len(seen.view), 2))
+    stiff = choose.Trial(seen, state, 0, 1e-6, left, (), own=1.0)
+    assert choose.freer_is_better(replace(stiff, left=0.9 * left, own=0.8), stiff)
+    assert not choose.freer_is_better(replace(stiff, left=0.9 * left, own=1.2), stiff)
+    assert not choose.freer_is_better(replace(stiff, left=left, own=0.5), stiff)
+
+
+def test_views_left_out_by_one_step_are_as_if_fitted_anew() -> None:
+    """The step from the whole fit is exact to second order: against adjustments of the other views to their end."""
+    corners = views(20, 1)
+    seen = observe.observe(corners, np.full(20, -1), None, 0)
+    coarse, start = choose.begin(seen, SIZE, 20)
+    base = choose.widen(coarse, seen, start, SIZE)
+    flat = replace(start, coefficients=np.zeros((2, *base.shape)))
+    prior = choose.prior(base, seen, flat, 1e-6)
+    state = adjust.adjust(base, seen, adjust.start_spline(base, seen, flat, prior), prior)
+    leaves, left = heldout.leave_out(base, seen, state, prior, 5)
+    for k, leaf in enumerate(leaves):
+        aside = np.isin(seen.view, np.arange(k, 20, 5))
+        rest = seen.where(~aside)
+        share = rest.weight.sum() / seen.weight.sum()
+        anew = adjust.adjust(base, rest, state, share * prior, widths=adjust.LOSS_WIDTHS[-1:])
+        anew = bundle.refine_poses(base, seen.where(aside), anew)
+        want = bundle.residuals(base, seen.where(aside), anew)
+        np.testing.assert_allclose(left[aside], want, atol=0.1 * np.sqrt(np.mean(want**2)))
+        assert np.abs(leaf.coefficients - state.coefficients).max() > 0
 
 
 def test_points_that_no_camera_explains_fail_in_words() -> None:

@@ -23,7 +23,9 @@ SMOOTHNESS = (1e-1, 1e-3, 1e-5, 1e-6, 1e-7, 1e-8, 1e-9)
 STRONG, FIRST_CHOICE = 0, 4  # of SMOOTHNESS
 DEGREES = (0, 2, 4, 6)
 FOLDS = 5
+FIRST_VIEWS = 30  # enough for a parametric fit
 WORTH = 0.99  # a freer model must bring the held-out score below this share of the stiffer one's
+ASTRAY = 1.01  # a freer model that leaves more than this share of the stiffer one's has not been fitted well
 REACH = 0.3  # how far the knots may leave the directions of the points, in their span
 
 
@@ -80,20 +82,14 @@ def prior(base: Base, seen: Observations, state: State, smoothness: float, gauge
 
 
 def begin(seen: Observations, size_px: tuple[int, int], n_views: int) -> tuple[Base, State]:
-    """Parametric fit from every seed; the one that explains the points best."""
+    """Parametric fit from every seed; the one that explains the points best. A part of many views is enough for it."""
     flat = replace(seen, monomials=np.zeros((len(seen.view), 0)), shared=np.zeros((len(seen.view), 0)))
+    views = np.unique(seen.view)
+    few = flat.of_views(views[:: max(len(views) // FIRST_VIEWS, 1)])
     best: tuple[float, Base, State] | None = None
-    for scale, centre, start in seed.seeds(flat, size_px, n_views):
-        reach = 1.3 * (_border(size_px) - centre) / scale
-        base = _base(np.full(2, scale), centre, reach.min(axis=0), reach.max(axis=0), 6)
-        state = adjust.start_spline(base, flat, start, penalty.full_penalty(base, flat, SMOOTHNESS[STRONG], 1.0, 1.0))
-        for _ in range(2):
-            state = bundle.refine_poses(base, flat, state, 4)
-            state = adjust.start_spline(
-                base, flat, state, penalty.full_penalty(base, flat, SMOOTHNESS[STRONG], 1.0, 1.0)
-            )
-        state = adjust.adjust(base, flat, state, prior(base, flat, state, SMOOTHNESS[STRONG]))
-        spread = bundle.robust_scale(bundle.residuals(base, flat, state), flat)
+    for scale, centre, start in seed.seeds(few, size_px, n_views):
+        base, state = _parametric(few, scale, centre, start, size_px)
+        spread = bundle.robust_scale(bundle.residuals(base, few, state), few)
         _log.debug("seed with focal length %.1f px leaves %.3f px", scale, spread)
         if np.isfinite(spread) and (best is None or spread < best[0]):
             best = spread, base, state
@@ -102,7 +98,32 @@ def begin(seen: Observations, size_px: tuple[int, int], n_views: int) -> tuple[B
             "no camera explains the corners",
             remedy="Check columns, rows and the order of the points, and tilt the target by 20 to 40 degrees",
         )
-    return best[1], best[2]
+    return best[1], _with_poses(best[1], flat, best[2], np.isin(np.arange(n_views), few.view))
+
+
+def _parametric(
+    seen: Observations, scale: float, centre: FloatArray, state: State, size_px: tuple[int, int]
+) -> tuple[Base, State]:
+    reach = 1.3 * (_border(size_px) - centre) / scale
+    base = _base(np.full(2, scale), centre, reach.min(axis=0), reach.max(axis=0), 6)
+    stiff = penalty.full_penalty(base, seen, SMOOTHNESS[STRONG], 1.0, 1.0)
+    state = adjust.start_spline(base, seen, state, stiff)
+    for _ in range(2):
+        state = bundle.refine_poses(base, seen, state, 4)
+        state = adjust.start_spline(base, seen, state, stiff)
+    return base, adjust.adjust(base, seen, state, prior(base, seen, state, SMOOTHNESS[STRONG]))
+
+
+def _with_poses(base: Base, seen: Observations, state: State, known: BoolArray) -> State:
+    """Find the poses of views that are not known yet, with the lens held."""
+    u = distortion.unproject_stereographic(seen.xy_px, matrix_of(base), base.knots_x, base.knots_y, state.coefficients)
+    rotation, translation = seed.poses_from_directions(seen, seed.directions(u), len(known))
+    placed = replace(
+        state,
+        rotation=np.where(known[:, None, None], state.rotation, rotation),
+        translation_mm=np.where(known[:, None], state.translation_mm, translation),
+    )
+    return bundle.refine_poses(base, seen, placed, settled=1e-4)
 
 
 def widen(coarse: Base, seen: Observations, state: State, size_px: tuple[int, int]) -> Base:
@@ -132,7 +153,8 @@ def _score(residual: FloatArray) -> float:
 class Trial:
     """A fit with one degree of the targets' shape and one smoothness, and the fits that leave a fold of views out.
 
-    `left` (N, 2) px are the residuals of views that were held out, `leaves` the fits that did not see them.
+    `left` (N, 2) px are the residuals of views that were held out, `leaves` the fits that did not see them, `own` px^2
+    the mean square of what the fit leaves of the points that it saw, robust likewise.
     """
 
     seen: Observations
@@ -141,6 +163,7 @@ class Trial:
     smoothness: float
     left: FloatArray
     leaves: tuple[State, ...]
+    own: float
 
     @property
     def score(self) -> float:
@@ -156,13 +179,19 @@ def _try(base: Base, seen: Observations, start: State, degree: int, smoothness: 
     else:
         state = adjust.adjust(base, seen, start, prior(base, seen, start, smoothness), widths=adjust.LOSS_WIDTHS[-1:])
     leaves, left = heldout.leave_out(base, seen, state, prior(base, seen, state, smoothness), FOLDS)
-    return Trial(seen, state, degree, smoothness, left, leaves)
+    own = _score(bundle.residuals(base, seen, state))
+    return Trial(seen, state, degree, smoothness, left, leaves, own)
 
 
 def _bent(start: State, targets: int, terms: int) -> State:
     """Make room for more terms of each target's shape, after those of lower degree."""
     known = start.shape_mm.reshape(targets, -1)
     return replace(start, shape_mm=np.pad(known, ((0, 0), (0, terms - known.shape[1]))).ravel())
+
+
+def freer_is_better(freer: Trial, nested: Trial) -> bool:
+    """Whether a model predicts better than one nested in it, and leaves no more: else its fit has gone astray."""
+    return freer.score <= WORTH * nested.score and freer.own <= ASTRAY * nested.own
 
 
 def choose(
@@ -180,7 +209,7 @@ def choose(
         )
         trial = _try(base, seen, begun, degree, SMOOTHNESS[FIRST_CHOICE])
         _log.debug("shape of degree %d: held out %.4f px", degree, trial.score**0.5)
-        if best is not None and trial.score > WORTH * best.score:
+        if best is not None and not freer_is_better(trial, best):
             break
         best = trial
     assert best is not None  # noqa: S101 the first degree was tried
@@ -189,7 +218,7 @@ def choose(
             trial = _try(base, best.seen, best.state, best.degree, smoothness)
             _log.debug("smoothness %.0e: held out %.4f px", smoothness, trial.score**0.5)
             freer = smoothness < best.smoothness
-            if trial.score > (WORTH * best.score if freer else best.score / WORTH):
+            if not (freer_is_better(trial, best) if freer else trial.score <= best.score / WORTH):
                 break
             best = trial
         if best.smoothness < SMOOTHNESS[FIRST_CHOICE]:

@@ -57,26 +57,23 @@ def tilts(state: State, shown: IntArray) -> FloatArray:
 
 
 def repeated(seen: Observations, size_px: tuple[int, int]) -> IntArray:
-    """Pairs (K, 2) of a view and the first one before it that has the same points in the same places."""
+    """Pairs (K, 2) of a view and the first one before it that shares most of its points, all in the same places."""
+    views, row = np.unique(seen.view, return_inverse=True)
+    place = np.full((len(views), int(seen.point.max()) + 1, 4), np.nan)
+    place[row, seen.point] = np.concatenate([seen.xy_px, seen.object_mm], axis=1)
+    shown = np.isfinite(place[:, :, 0])
     limit = SAME_VIEW * float(np.hypot(*size_px))
-    views = {int(v): seen.where(seen.view == v) for v in np.unique(seen.view)}
     pairs: list[tuple[int, int]] = []
-    distinct: list[int] = []
-    for view, here in views.items():
-        same = next((other for other in distinct if _alike(here, views[other], limit)), None)
-        if same is None:
-            distinct.append(view)
-        else:
-            pairs.append((view, same))
+    first = np.ones(len(views), dtype=bool)
+    for k in range(1, len(views)):
+        both = shown[:k] & shown[k]
+        away = np.where(both[:, :, None], np.abs(place[:k] - place[k]), 0.0)
+        near = (away[:, :, :2] < limit).all(axis=(1, 2)) & (away[:, :, 2:] == 0).all(axis=(1, 2))
+        same = np.flatnonzero(first[:k] & near & (2 * both.sum(axis=1) > shown[k].sum()))
+        if len(same):
+            first[k] = False
+            pairs.append((int(views[k]), int(views[same[0]])))
     return np.array(pairs, dtype=np.int64).reshape(-1, 2)
-
-
-def _alike(one: Observations, other: Observations, limit_px: float) -> bool:
-    """Whether two views share most of their points, and all of these lie within a distance."""
-    _, i, j = np.intersect1d(one.point, other.point, return_indices=True)
-    if 2 * len(i) < max(len(one.point), len(other.point)) or not np.array_equal(one.object_mm[i], other.object_mm[j]):
-        return False
-    return bool(np.max(np.linalg.norm(one.xy_px[i] - other.xy_px[j], axis=1)) < limit_px)
 
 
 def require_telling(seen: Observations, state: State, size_px: tuple[int, int]) -> None:

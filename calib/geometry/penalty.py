@@ -7,6 +7,7 @@ any affine map) cannot express, so that a strong penalty degrades to a parametri
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 
 import numpy as np
 
@@ -20,6 +21,7 @@ SHARED_PRIOR_PX = 0.03  # of what points of one kind share, one standard deviati
 SHAPE_PRIOR = 0.05  # bow of a target relative to its half-width, one standard deviation
 
 
+@lru_cache(maxsize=4)
 def penalty_matrix(base: Base) -> FloatArray:
     """Thin-plate energy of a displacement field apart from the low-order lens terms, as a quadratic form.
 
@@ -63,6 +65,7 @@ def rotations(x: FloatArray, y: FloatArray) -> list[tuple[FloatArray, FloatArray
     return [(x * y / 2, 1 - lean), (1 + lean, x * y / 2), (-y, x)]
 
 
+@lru_cache(maxsize=4)
 def rotation_fields(base: Base) -> FloatArray:
     """Coefficients (2 Ny Nx, 3) of what rotations of the camera's frame do to its picture, each of length one."""
     return _as_splines(base, rotations)
