@@ -141,11 +141,15 @@ def find_noise_targets(plan: Plan, shots: Sequence[Shot], journal: Journal, repo
 
 @dataclass(frozen=True)
 class PlaneViews:
-    """Views of plane targets in every channel, ready for the bundle adjustment."""
+    """Views of plane targets in every channel, ready for the bundle adjustment.
+
+    `alike` tells of each view whether its points share errors that depend on the place in the picture.
+    """
 
     corners: dict[str, Corners]
     sigma_px: FloatArray
     target: tuple[int, ...]
+    alike: tuple[bool, ...] = ()
 
 
 def noise_views(noise_shots: Sequence[NoiseShot], channels: tuple[str, ...]) -> PlaneViews:
@@ -189,6 +193,7 @@ def joined_views(parts: Sequence[PlaneViews]) -> PlaneViews:
         {channel: geometry.join([part.corners[channel] for part in parts]) for channel in parts[0].corners},
         stack_padded([part.sigma_px for part in parts]),
         tuple(target),
+        tuple(alike for part in parts for alike in part.alike or (False,) * len(part.target)),
     )
 
 
@@ -244,7 +249,7 @@ def point_views(
         ]
         corners[channel] = geometry.join(parts)
     sigma = stack_padded([fit.sigma_px[None, lights][:, view == k] for k in np.flatnonzero(own)])
-    return PlaneViews(corners, sigma, (-1,) * int(own.sum()))
+    return PlaneViews(corners, sigma, (-1,) * int(own.sum()), (True,) * int(own.sum()))
 
 
 def reference_channel(channels: tuple[str, ...]) -> str:
@@ -334,6 +339,7 @@ def measure_distortion(
             lateral=others or None,
             target=views.target,
             sigma_px=np.hypot(views.sigma_px, SYSTEMATIC_PX),
+            alike=views.alike,
         )
     except FitFailed as error:
         journal.lack("distortion", in_words(error))

@@ -195,6 +195,7 @@ def test_targets_of_several_kinds_keep_numbers_of_their_own() -> None:
     views = planes.joined_views([board_views([*boards, part], CHANNELS), elsewhere])
     assert views.target == (0,) * 6 + (-1, 1) + (2,) * 6
     assert views.corners["G"].found.shape == views.sigma_px.shape == (14, 54)
+    assert views.alike == (False,) * 14
 
 
 @pytest.mark.parametrize("camera", [CAMERA, Camera("", "", SIZE_PX, "mono")])
@@ -266,6 +267,7 @@ def test_point_grids_are_flat_views_at_the_centroids_of_their_images() -> None:
     points, fit = grids(((0, 5, 0), (4, 0, 2)))
     views = point_views(points, fit, CHANNELS)
     assert views.target == (-1, -1)
+    assert views.alike == (True, True)
     for c, channel in enumerate(CHANNELS):
         corners = views.corners[channel]
         np.testing.assert_allclose(corners.image_px[0], image_centroids(fit, c, fit.xy_px)[:48])
@@ -296,6 +298,9 @@ def test_boards_and_points_give_one_map_with_lateral_colour() -> None:
     assert summary["points"] == 6 * 54 + int(fit.used.sum())
     assert summary["rms_px"] < 0.01
     assert summary["heldout_rms_px"] < 0.02
+    assert summary["outliers"] < 5
+    assert 0.3 < summary["share_of_picture"] <= 1
+    assert np.isfinite(found.sigma_px([CENTRE_PX], "R")).all()
     assert told == [("distortion", 0, 1), ("distortion", 1, 1)]
 
 
@@ -306,6 +311,7 @@ def test_points_alone_give_a_map_and_a_warning(caplog: pytest.LogCaptureFixture)
     assert found is not None
     np.testing.assert_allclose(found.camera_matrix[[0, 1], [0, 1]], FOCAL_PX, rtol=5e-3)
     assert "without chessboards the focal length is only as sure as the point grids are tilted" in caplog.text
+    assert "shoot boards where there are none" in caplog.text
 
 
 def test_a_camera_of_one_channel_has_no_lateral_colour() -> None:

@@ -89,7 +89,8 @@ def fit_distortion(
     alike : (V,) bool, optional
         Views of one kind of point whose errors depend on the place in the picture, such as spots of light, whose
         positions rest on one model of their images. However many they are, such errors do not average out: a smooth
-        field of a few hundredths of a pixel, common to these views, is fitted along with the lens.
+        field of a few hundredths of a pixel, common to these views, is fitted along with the lens where there are
+        other views beside them.
 
     Returns
     -------
@@ -109,6 +110,8 @@ def fit_distortion(
         corners = replace(corners, found=corners.found & np.isfinite(sigma))
     shares = np.zeros(views, dtype=bool) if alike is None else np.asarray(alike, dtype=bool)
     require_shape(shares, "alike", (views,))
+    if shares.all():  # what every view shares is the lens
+        shares = np.zeros(views, dtype=bool)
     usable = int(np.sum(corners.found.sum(axis=1) >= LEAST_POINTS))
     if usable < LEAST_VIEWS:
         raise FitFailed(
