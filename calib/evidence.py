@@ -40,7 +40,8 @@ log = logging.getLogger(__name__)
 
 CHART_HALF_PX = 10  # of the PSF, where there are no points to say
 MOST_PIECES, MOST_BESIDE_POINTS = 800, 300  # more sharpen little, and each costs as much as a light
-MOST_EDGES_BESIDE_POINTS = 150  # beside those of other charts, in pieces; and as many in profiles
+MOST_EDGES_BESIDE_POINTS = 150  # beside those of other charts
+MOST_PROFILES_BESIDE_POINTS = 80  # they reach where no point lies, and sharpen little elsewhere
 RESERVED = 0.2
 F_NUMBER_TOLERANCE = 0.1  # relative, by which a fitted f-number may differ from the one stated
 LEAST_SECTORS = 3  # of 8, in which edges must lie: two directions leave the PSF open between them
@@ -158,7 +159,7 @@ def cut_charts(
     size_px, reference = plan.camera.size_px, reference_channel(plan.camera.channels)
     edge_views = [edge_view(shot, fine_px) for shot in edge_shots]
     profiled = [without_pieces(shot, view) for shot, view in zip(edge_shots, edge_views, strict=True)]
-    most = [MOST_BESIDE_POINTS, MOST_EDGES_BESIDE_POINTS, MOST_EDGES_BESIDE_POINTS]
+    most = [MOST_BESIDE_POINTS, MOST_EDGES_BESIDE_POINTS, MOST_PROFILES_BESIDE_POINTS]
     if not beside_points:  # they share the places, each by its number
         counts = [
             sum(len(v.places_mm) for v in views),
@@ -173,7 +174,7 @@ def cut_charts(
         cuts.append(cut_pieces(plan, seen, noise))
     edge_views = thinned_edges(edge_views, size_px, most[1], rng)
     cuts.append(cut_pieces(plan, [(view.capture, draw_edges(view, fine_px)) for view in edge_views], noise))
-    cuts.append(cut_profiles(plan, thinned_shots(profiled, size_px, most[2], rng), noise))
+    cuts.append(cut_profiles(plan, thinned_shots(profiled, size_px, most[2], rng.spawn(1)[0]), noise))
     return [cut for cut in cuts if cut is not None]
 
 
@@ -225,6 +226,7 @@ def gather(
     )
     names = [] if points is None else points.capture_of_lights()
     journal.summary["psf"] |= {"points": len(names)}
+    profiles = 0
     if excited is not None:
         names += [name for _, captures in cuts for name in captures]
         profiles = sum(len(p.xy_px) for p, _ in cuts if isinstance(p.channels[0], ProfileSamples))
@@ -234,7 +236,12 @@ def gather(
             "charts_excite": [round(v, 3) for v in excited],
         }
     report("gather", 1, 1)
-    return Evidence(problem, reserve(problem.detected_px, size_px, RESERVED, rng), tuple(names), known)
+    # profiles come last and draw for themselves: which points and pieces are held back does not hang on them
+    groups = np.split(problem.detected_px, [len(problem.detected_px) - profiles])
+    drawn_by = rng, rng.spawn(1)[0]
+    parts = [reserve(xy, size_px, RESERVED, own) for xy, own in zip(groups, drawn_by, strict=True) if len(xy)]
+    reserved = np.concatenate(parts)
+    return Evidence(problem, reserved, tuple(names), known)
 
 
 def _drawn(pieces: Pieces, fine_px: FloatArray) -> npt.NDArray[np.float32]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -12,7 +13,7 @@ import pytest
 from calib import evidence
 from calib.charts import ChartView
 from calib.edge import find_edges
-from calib.edge_pieces import EdgeShot
+from calib.edge_pieces import EdgeShot, EdgeView, edge_view
 from calib.edge_profile import ProfileSamples
 from calib.evidence import Evidence, cut_charts, fit_summary, gather, measure_wavefront, render_psfs, thinned_views
 from calib.fieldmodel import Layout
@@ -180,10 +181,31 @@ def test_edges_without_room_for_a_piece_are_evidence_by_their_profiles(
 
 
 def test_profiles_beside_points_are_not_too_many(turned: list[EdgeShot], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(evidence, "MOST_EDGES_BESIDE_POINTS", 9)
+    monkeypatch.setattr(evidence, "MOST_PROFILES_BESIDE_POINTS", 9)
     wide = np.arange(-84, 85) / 3
     ((pieces, names),) = cut_charts(plan(), [], turned, None, None, wide, True, np.random.default_rng(0))
     assert len(pieces.xy_px) == len(names) == pytest.approx(9, abs=1)
+
+
+def test_what_is_held_back_of_pieces_does_not_hang_on_profiles(
+    turned: list[EdgeShot], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def some_pieces(*given: Any) -> EdgeView:
+        view = edge_view(*given)
+        return replace(view, edges=view.edges[:30], along_px=view.along_px[:30])
+
+    monkeypatch.setattr(evidence, "CHART_HALF_PX", 8)
+    monkeypatch.setattr(evidence, "edge_view", some_pieces)
+    held = []
+    for cut in (evidence.cut_profiles, lambda *_: None):
+        monkeypatch.setattr(evidence, "cut_profiles", cut)
+        found = gather(plan(), None, [], [], turned, None, None, np.random.default_rng(0), Journal())
+        assert found is not None
+        held.append(found)
+    count = len(held[1].capture)
+    assert len(held[0].capture) > count + 5
+    np.testing.assert_array_equal(held[0].reserved[:count], held[1].reserved)
+    assert 0 < held[0].reserved[count:].sum() < len(held[0].capture) - count
 
 
 def test_charts_and_edges_share_the_places(

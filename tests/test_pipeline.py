@@ -239,7 +239,7 @@ def test_provenance_tells_what_went_in_and_what_came_out(run: Run, got: Calibrat
     assert psf["tiles_filled"] == int(np.sum(np.asarray(grid.flags) & Flag.FILLED != 0))
     assert psf["points"] > 350
     assert psf["pieces_of_charts"] > 100
-    assert 100 < psf["profiles_of_edges"] <= 152
+    assert 60 < psf["profiles_of_edges"] <= 82
     sources = psf["points"] + psf["pieces_of_charts"] + psf["profiles_of_edges"]
     assert psf["reserved"] == pytest.approx(0.2 * sources, abs=2)
     assert psf["chi2_per_sample_reserved"] < 1.3
