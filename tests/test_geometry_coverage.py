@@ -40,6 +40,13 @@ def test_frontal_boards_leave_the_focal_length_open() -> None:
         fit_distortion(boards([(1.0, -2.0, 10.0 * k) for k in range(6)]), SIZE)
 
 
+def test_lights_that_are_all_there_is_may_be_frontal() -> None:
+    frontal = boards([(3.0, -3.0, 10.0 * k) for k in range(6)])
+    fit = fit_distortion(frontal, SIZE, alike=[True] * 6)
+    assert fit.rms_px < 0.06
+    assert any("the focal length is doubtful" in word for word in fit.coverage.advice)
+
+
 def test_one_picture_many_times_is_one_view() -> None:
     one = boards([(25.0, 0.0, 0.0)])
     rng = np.random.default_rng(0)

@@ -76,8 +76,11 @@ def repeated(seen: Observations, size_px: tuple[int, int]) -> IntArray:
     return np.array(pairs, dtype=np.int64).reshape(-1, 2)
 
 
-def require_telling(seen: Observations, state: State, size_px: tuple[int, int]) -> None:
+def require_telling(seen: Observations, state: State, size_px: tuple[int, int], may_be_frontal: bool = False) -> None:
     """Refuse views that leave the focal length open.
+
+    Lights hang where they are, and tilting the camera a little is all that can be asked for: where they are all there
+    is, frontal views may stand, since their map serves whatever its focal length.
 
     Raises
     ------
@@ -91,7 +94,7 @@ def require_telling(seen: Observations, state: State, size_px: tuple[int, int]) 
             f"the {len(views)} views show {differ} different pictures of the target, {LEAST_VIEWS} are needed",
             remedy="Move and tilt the board between pictures",
         )
-    if np.nanmax(tilts(state, views)) < FRONTAL_DEG:
+    if not may_be_frontal and np.nanmax(tilts(state, views)) < FRONTAL_DEG:
         raise FitFailed(
             f"all {len(views)} views are within {FRONTAL_DEG:.0f} degrees of frontal: the focal length stays open",
             remedy="Tilt the board by 20 to 40 degrees, to each side and up and down",

@@ -110,7 +110,8 @@ def fit_distortion(
         corners = replace(corners, found=corners.found & np.isfinite(sigma))
     shares = np.zeros(views, dtype=bool) if alike is None else np.asarray(alike, dtype=bool)
     require_shape(shares, "alike", (views,))
-    if shares.all():  # what every view shares is the lens
+    lights_alone = bool(shares.all())
+    if lights_alone:  # what every view shares is the lens
         shares = np.zeros(views, dtype=bool)
     usable = int(np.sum(corners.found.sum(axis=1) >= LEAST_POINTS))
     if usable < LEAST_VIEWS:
@@ -121,7 +122,7 @@ def fit_distortion(
     flat = observe(corners, np.full(views, -1), sigma, 0)
     with threadpool_limits(1, user_api="blas"):  # many small products: BLAS threads would wait for each other
         coarse, start = choose.begin(flat, size_px, views)
-        coverage.require_telling(flat, start, size_px)
+        coverage.require_telling(flat, start, size_px, may_be_frontal=lights_alone)
         base = choose.widen(coarse, flat, start, size_px)
         best = choose.choose(base, start, corners, targets, sigma, shares)
         at = uncertainty.places(base, best.state, choose.matrix_of(base), best.seen.xy_px, size_px)
