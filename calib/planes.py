@@ -306,7 +306,7 @@ def measure_distortion(
 ) -> DistortionMap | None:
     """Fit the distortion map to boards, noise targets and point grids together; None when they do not suffice.
 
-    One view of a point grid alone is registered against its own plane.
+    One view alone, of points or of a board, is registered against its own plane.
     """
     channels = plan.camera.channels
     parts = [board_views(boards, channels)] if boards else []
@@ -319,7 +319,7 @@ def measure_distortion(
         return None
     report("distortion", 0, 1)
     views, reference = joined_views(parts), reference_channel(channels)
-    if len(views.target) == 1 and not (boards or noise_shots or detections):
+    if len(views.target) == 1 and not noise_shots:
         sigma_px = np.hypot(views.sigma_px, SYSTEMATIC_PX)
         found = register_view(views.corners, sigma_px, reference, plan.camera.size_px, journal)
         report("distortion", 1, 1)

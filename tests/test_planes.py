@@ -359,7 +359,11 @@ def test_one_view_of_a_point_grid_alone_is_registered() -> None:
         np.testing.assert_allclose(found.project(rays, channel), corners[channel].image_px[0], atol=0.02)
     journal = Journal()
     boards = boards_of(entry("chessboard", square_mm=25.0), (9, 6))[:1]
-    assert measure_distortion(plan(), points, fit, boards, [], [], journal) is None, "a board asks for a camera"
+    board = measure_distortion(plan(), None, None, boards, [], [], journal)
+    assert board is not None
+    assert journal.summary["distortion"]["registration_to_rays"] != to_rays.tolist(), "of the board's own plane"
+    journal = Journal()
+    assert measure_distortion(plan(), points, fit, boards, [], [], journal) is None, "two views ask for a camera"
     assert journal.missing["distortion"].startswith("2 views show")
 
 
