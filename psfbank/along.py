@@ -118,7 +118,9 @@ def _on_knots(part: DistortionMap, other: DistortionMap) -> npt.NDArray[np.float
     axes = [np.linspace(k[3], k[-4], SAMPLES_A_KNOT * len(k)) for k in (other.knots_x, other.knots_y)]
     u = np.stack(np.meshgrid(*axes), axis=-1).reshape(-1, 2)
     pinhole = u * np.diag(part.camera_matrix)[:2] + part.camera_matrix[:2, 2]
-    to_x, to_y = (np.linalg.pinv(_dense(k, at)) for k, at in zip((other.knots_x, other.knots_y), axes, strict=True))
+    to_x, to_y = (
+        np.linalg.pinv(maps.basis_matrix(k, at)) for k, at in zip((other.knots_x, other.knots_y), axes, strict=True)
+    )
     moved = [
         (maps.project_stereographic(u, part.camera_matrix, part.knots_x, part.knots_y, c)[0] - pinhole)
         .reshape(len(axes[1]), len(axes[0]), 2)
@@ -126,14 +128,6 @@ def _on_knots(part: DistortionMap, other: DistortionMap) -> npt.NDArray[np.float
         for c in part.coefficients
     ]
     return np.asarray(to_y @ np.stack(moved) @ to_x.T)
-
-
-def _dense(knots: FloatArray, at: FloatArray) -> npt.NDArray[np.float64]:
-    """Cubic B-splines (N, n) at places (N,)."""
-    first, values, _ = maps.basis(knots, at)
-    out = np.zeros((len(at), len(knots) - 4))
-    np.put_along_axis(out, first[:, None] + np.arange(4), values, axis=1)
-    return out
 
 
 def _mixed_light(parts: Sequence[Illumination], shares: FloatArray) -> Illumination | None:

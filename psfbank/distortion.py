@@ -72,6 +72,14 @@ def basis(knots: FloatArray, at: FloatArray) -> tuple[IntArray, FloatArray, Floa
     return last - 3, values, slopes
 
 
+def basis_matrix(knots: FloatArray, at: FloatArray) -> npt.NDArray[np.float64]:
+    """Values (N, n) of all cubic B-splines of a knot vector (n + 4,) at places (N,), as `basis` continues them."""
+    first, values, _ = basis(knots, at)
+    matrix = np.zeros((len(at), len(knots) - 4))
+    np.put_along_axis(matrix, first[:, None] + np.arange(4), values, axis=1)
+    return matrix
+
+
 @dataclass(frozen=True, eq=False)
 class _Lens:
     """One channel of a map, ready for many places: u -> px as polynomials, and a table of where to start back."""

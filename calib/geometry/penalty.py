@@ -13,7 +13,7 @@ import numpy as np
 
 from calib.geometry.bundle import Base, Observations
 from psfbank.arrays import FloatArray
-from psfbank.distortion import basis
+from psfbank.distortion import basis_matrix
 
 RIDGE = 1e-12  # of each coefficient, relative to the data; at 1e-9 it held the focal length
 GAUGE = 1e-6  # of the spline's share of a rotation of the frame, relative to the data: nothing observes it
@@ -76,16 +76,11 @@ def _as_splines(base: Base, fields: Fields) -> FloatArray:
     x = np.linspace(base.knots_x[3], base.knots_x[-4], 3 * nx)
     y = np.linspace(base.knots_y[3], base.knots_y[-4], 3 * ny)
     gx, gy = (g.ravel() for g in np.meshgrid(x, y))
-    to_coefficients = np.kron(*(np.linalg.pinv(_dense(k, at)) for k, at in ((base.knots_y, y), (base.knots_x, x))))
+    to_coefficients = np.kron(
+        *(np.linalg.pinv(basis_matrix(k, at)) for k, at in ((base.knots_y, y), (base.knots_x, x)))
+    )
     columns = [np.concatenate([to_coefficients @ part for part in parts]) for parts in fields(gx, gy)]
     return np.stack([c / np.linalg.norm(c) for c in columns], axis=1)
-
-
-def _dense(knots: FloatArray, at: FloatArray) -> FloatArray:
-    first, values, _ = basis(knots, at)
-    out = np.zeros((len(at), len(knots) - 4))
-    np.put_along_axis(out, first[:, None] + np.arange(4), values, axis=1)
-    return out
 
 
 def full_penalty(
