@@ -1,4 +1,4 @@
-"""The table of the bank file, schema psfbank 1.3: every attribute and dataset, and the domain type that holds it.
+"""The table of the bank file, schema psfbank 1.4: every attribute and dataset, and the domain type that holds it.
 
 It drives the writer, the guard, the reader, the manifest and docs/file_format.md.
 """
@@ -22,7 +22,7 @@ from psfbank.model import (
 )
 
 SCHEMA = "psfbank"
-VERSION = "1.3"
+VERSION = "1.4"
 MAX_SETTINGS = 1000
 
 
@@ -108,6 +108,7 @@ TABLE = (
     Row("/@channels", "text", "", "", "channels of the camera, joined by commas"),
     Row("/@content_sha256", "text", "", "", "SHA-256 of the manifest's bytes and of all other attributes"),
     Row("/manifest", "|u1", "P", "1", "UTF-8 JSON {path: {dtype, shape, sha256}} of every other dataset"),
+    Row("/xyz_to_camera", "<f8", "3,3", "1", "CIE XYZ to camera R, G, B; since 1.4", since="1.4"),
     Row("@focal_mm", "<f8", "", "mm", "focal length, NaN when unknown", "focal_mm"),
     Row("@f_number", "<f8", "", "1", "f-number, NaN when unknown", "f_number"),
     Row("@focus_m", "<f8", "", "m", "focus distance, infinity allowed, NaN when unknown", "focus_m"),

@@ -30,6 +30,8 @@ from psfbank.arrays import (
 )
 from psfbank.arrays import channel_index as channel_index
 from psfbank.axis import Axis as Axis
+from psfbank.camera import CFA_PATTERNS as CFA_PATTERNS
+from psfbank.camera import Camera as Camera
 from psfbank.errors import MissingPartError
 from psfbank.optics import Imaging as Imaging
 from psfbank.optics import ZernikeField as ZernikeField
@@ -39,31 +41,6 @@ from psfbank.seen import MapUncertainty as MapUncertainty
 from psfbank.seen import PsfEvidence as PsfEvidence
 
 UNIT_SUM_TOLERANCE = 1e-5  # of a float32 kernel
-CFA_PATTERNS = ("RGGB", "BGGR", "GRBG", "GBRG", "mono", "RGB")
-
-
-@dataclass(frozen=True)
-class Camera:
-    """One physical camera: `size_px` is (H, W), `cfa` the colours of the top-left 2 x 2 sites, or "mono", or "RGB"."""
-
-    maker: str
-    model: str
-    size_px: tuple[int, int]
-    cfa: str = "RGGB"
-    serial: str = ""
-    lens: str = ""
-    pitch_um: float = float("nan")
-
-    def __post_init__(self) -> None:
-        if self.cfa not in CFA_PATTERNS:
-            raise ValueError(f"`cfa` must be one of {', '.join(CFA_PATTERNS)}, got {self.cfa!r}")
-        if len(self.size_px) != 2 or min(self.size_px) < 1:
-            raise ValueError(f"`size_px` must be (H, W), both positive, got {self.size_px}")
-
-    @property
-    def channels(self) -> tuple[str, ...]:
-        """("R", "G", "B"), or ("Y",) of a monochrome sensor."""
-        return ("Y",) if self.cfa == "mono" else ("R", "G", "B")
 
 
 @dataclass(frozen=True)

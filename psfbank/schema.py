@@ -23,6 +23,7 @@ Scalar = str | int | float
 
 _SCALAR_TYPES: dict[str, type] = {"text": str, "<i4": int, "<f8": float}
 _SETTING_PATH = re.compile(r"/settings/(\d{3})/(.+)")
+_COLOUR = "/xyz_to_camera"
 _BY_PATH = {row.path: row for row in TABLE}
 
 
@@ -66,6 +67,8 @@ def flatten(camera: Camera, calibrations: Sequence[Calibration]) -> Content:
     if not 0 < len(calibrations) <= MAX_SETTINGS:
         raise BankFormatError(f"a bank holds 1 to {MAX_SETTINGS} settings, not {len(calibrations)}")
     arrays: dict[str, npt.NDArray[Any]] = {}
+    if camera.xyz_to_camera is not None:
+        arrays[_COLOUR] = np.array(camera.xyz_to_camera)
     attributes: dict[str, dict[str, Scalar]] = {"/": _camera_attributes(camera)}
     for index, calibration in enumerate(calibrations):
         base = setting_path(index)
@@ -90,7 +93,7 @@ def rebuild(content: Content) -> tuple[Camera, tuple[Calibration, ...]]:
     UnsupportedSchemaError
         When a constant of the schema has another value.
     """
-    camera = _camera(content.attributes["/"])
+    camera = _camera(content.attributes["/"], content.arrays.get(_COLOUR))
     below = (_SETTING_PATH.fullmatch(path) for path in content.arrays)
     settings = sorted({int(match[1]) for match in below if match})
     if not settings:
@@ -166,12 +169,13 @@ def _checked(row: Row, attributes: Mapping[str, Scalar], where: str) -> Scalar:
     return value
 
 
-def _camera(attributes: Mapping[str, Scalar]) -> Camera:
+def _camera(attributes: Mapping[str, Scalar], colour: npt.NDArray[Any] | None) -> Camera:
     rows = [row for row in TABLE if row.path.startswith("/@") and row.name != "content_sha256"]  # the store's own
     value: dict[str, Any] = {row.name: _checked(row, attributes, "/") for row in rows}
     named = {row.field: value[row.name] for row in rows if row.field}
     try:
-        camera = Camera(size_px=(value["height_px"], value["width_px"]), **named)
+        size_px = value["height_px"], value["width_px"]
+        camera = Camera(size_px=size_px, xyz_to_camera=None if colour is None else colour.tolist(), **named)
     except ValueError as error:
         raise CorruptBankError(str(error), where="/") from error
     if value["channels"] != ",".join(camera.channels):

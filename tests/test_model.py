@@ -104,11 +104,26 @@ def test_a_grid_without_evidence_says_so() -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "message"), [({"cfa": "RGBW"}, "`cfa` must be one of"), ({"size_px": (0, 640)}, "both positive")]
+    ("change", "message"),
+    [
+        ({"cfa": "RGBW"}, "`cfa` must be one of"),
+        ({"size_px": (0, 640)}, "both positive"),
+        ({"xyz_to_camera": np.eye(4)}, "must have shape"),
+        ({"xyz_to_camera": np.full((3, 3), np.nan)}, "not finite"),
+        ({"xyz_to_camera": np.ones((3, 3))}, "must be invertible"),
+        ({"xyz_to_camera": np.eye(3), "cfa": "mono"}, "a monochrome camera has none"),
+    ],
 )
 def test_a_camera_that_cannot_be_is_refused(change: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         replace(Camera("ACME", "One", (480, 640)), **change)
+
+
+def test_a_camera_with_colours_compares_and_hashes() -> None:
+    one, other = (Camera("ACME", "One", (480, 640), xyz_to_camera=np.eye(3)) for _ in range(2))  # type: ignore[arg-type]
+    assert one == other
+    assert hash(one) == hash(other)
+    assert one != Camera("ACME", "One", (480, 640))
 
 
 def test_a_map_of_another_degree_is_refused_rather_than_read_as_a_cubic(small_bank: PsfBank) -> None:

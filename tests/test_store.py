@@ -68,11 +68,21 @@ def test_round_trip_of_the_unknown(tmp_path: Path) -> None:
     assert calibration.provenance == {"rms_px": None}
 
 
+def test_the_colours_of_a_camera_come_back(small_bank: PsfBank, tmp_path: Path) -> None:
+    matrix = ((0.66, -0.21, -0.06), (-0.48, 1.3, 0.19), (-0.1, 0.16, 0.52))
+    store.save(tmp_path / "a.h5", replace(small_bank.camera, xyz_to_camera=matrix), small_bank.calibrations)
+    camera, _ = store.load(tmp_path / "a.h5")
+    assert camera.xyz_to_camera == matrix
+    with h5py.File(tmp_path / "a.h5") as file:
+        assert file["xyz_to_camera"].attrs["dims"] == b"3,3"
+        np.testing.assert_array_equal(file["xyz_to_camera"][:], matrix)
+
+
 def test_a_reader_of_its_own_finds_what_the_schema_says(small_bank: PsfBank, tmp_path: Path) -> None:
     small_bank.save(tmp_path / "a.h5")
     calibration = small_bank.at()
     with h5py.File(tmp_path / "a.h5") as file:
-        assert (file.attrs["schema"], file.attrs["schema_version"]) == (b"psfbank", b"1.3")
+        assert (file.attrs["schema"], file.attrs["schema_version"]) == (b"psfbank", b"1.4")
         assert (file.attrs["height_px"], file.attrs["width_px"], file.attrs["channels"]) == (96, 128, b"R,G,B")
         assert file.attrs["lens"].decode() == "f/2 Ω"
         setting = file["settings/000"]
@@ -266,7 +276,7 @@ def test_verify_tells_what_is_inside(small_bank: PsfBank, tmp_path: Path) -> Non
     summary = store.verify(path)
     assert summary.path == str(path)
     assert summary.file_bytes == path.stat().st_size
-    assert summary.schema_version == "1.3"
+    assert summary.schema_version == "1.4"
     assert summary.camera == small_bank.camera
     assert [s.parts for s in summary.settings] == [
         ("psf", "zernike", "distortion", "illumination", "noise", "evidence", "evidence/edges", "axis")
