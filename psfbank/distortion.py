@@ -1,4 +1,4 @@
-"""Evaluate, invert and resample a spline distortion map: arrays in, arrays out.
+"""Evaluate and invert a spline distortion map: arrays in, arrays out.
 
 A ray becomes a stereographic direction u, and u a pixel: f u + c + spline(u), with a cubic tensor B-spline over a
 rectangle of u. Beyond the rectangle each axis continues along its tangent, so rays a little outside give finite and
@@ -20,7 +20,6 @@ from psfbank.spline import Surface, blocks
 
 CONVERGED_PX = 1e-6
 START_NODES = 4  # of the table of starts, a knot span
-MAP_STEP_PX = 8  # between the nodes at which `pixel_map` inverts the map; a cubic spline joins them
 
 
 def stereographic(rays: FloatArray) -> npt.NDArray[np.float64]:
@@ -104,7 +103,7 @@ class _Lens:
         flat = xy_px.reshape(-1, 2)
         far = self.far_start(flat)
         u = _walk(self, flat, far)
-        u = _filled((far if np.isnan(u).all() else u).reshape(xy_px.shape))
+        u = filled((far if np.isnan(u).all() else u).reshape(xy_px.shape))
         fits = [RectBivariateSpline(nodes[1], nodes[0], u[..., k]) for k in range(2)]
         knots_y, knots_x, _ = fits[0].tck
         counts = len(knots_y) - 4, len(knots_x) - 4
@@ -205,55 +204,10 @@ def unproject(
     return from_stereographic(unproject_stereographic(xy_px, camera_matrix, knots_x, knots_y, coefficients))
 
 
-def _filled(u: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+def filled(u: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     """Give nodes (Ny, Nx, 2) that are NaN the values of the nearest that are not."""
     missing = np.isnan(u[..., 0])
     if not missing.any():
         return u
     nearest = distance_transform_edt(missing, return_distances=False, return_indices=True)
     return np.asarray(u[tuple(nearest)])
-
-
-def pixel_map(
-    size_px: tuple[int, int],
-    camera_matrix: FloatArray,
-    knots_x: FloatArray,
-    knots_y: FloatArray,
-    coefficients: FloatArray,
-) -> npt.NDArray[np.float32]:
-    """Where each sensor pixel looks in the picture of an ideal pinhole camera of the same camera matrix.
-
-    Directions are found by `unproject` about every 8 pixels and joined by a cubic spline, which is far finer than the
-    knots of any map.
-
-    Parameters
-    ----------
-    size_px : (H, W)
-        Sensor.
-    camera_matrix, knots_x, knots_y, coefficients
-        One channel of a map, as `project` takes them.
-
-    Returns
-    -------
-    (H, W, 2) float32
-        (x, y) px in the pinhole picture, what `cv2.remap` takes; NaN where no ray in front of the camera lands.
-    """
-    height, width = size_px
-    nodes_x = np.linspace(0, width - 1, max(4, width // MAP_STEP_PX + 2))
-    nodes_y = np.linspace(0, height - 1, max(4, height // MAP_STEP_PX + 2))
-    xy_px = np.stack(np.meshgrid(nodes_x, nodes_y), axis=-1).reshape(-1, 2)
-    u = unproject_stereographic(xy_px, camera_matrix, knots_x, knots_y, coefficients)
-    u = u.reshape(len(nodes_y), len(nodes_x), 2)
-    missing = np.isnan(u[..., 0])
-    if missing.all():
-        return np.full((height, width, 2), np.nan, dtype=np.float32)
-    u = _filled(u)
-    x_px, y_px = np.arange(width), np.arange(height)
-    dense = np.stack([RectBivariateSpline(nodes_y, nodes_x, u[..., k])(y_px, x_px) for k in range(2)], axis=-1)
-    if missing.any():
-        near = np.ix_(
-            np.rint(y_px / max(nodes_y[1], 1e-9)).astype(int), np.rint(x_px / max(nodes_x[1], 1e-9)).astype(int)
-        )
-        dense[missing[near]] = np.nan
-    pinhole = from_stereographic(dense) * np.diag(camera_matrix)[:2] + camera_matrix[:2, 2]
-    return np.asarray(pinhole, dtype=np.float32)

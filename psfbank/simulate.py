@@ -18,20 +18,21 @@ Beyond its edges a picture goes on as its mirror image, in the warp as in the bl
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
-from scipy import ndimage
 
 from psfbank import isp, sensor
 from psfbank.arrays import FloatArray
 from psfbank.blur import SpatiallyVaryingBlur
-from psfbank.distortion import pixel_map
 from psfbank.errors import ImageError, MissingPartError
 from psfbank.model import Calibration, DistortionMap, channel_index
+from psfbank.pixelmap import PixelMap
+from psfbank.resample import resample, shrink
 
 Image = npt.NDArray[np.float32]
 STAGES = ("distortion", "blur", "shading", "mosaic", "noise", "quantise", "demosaic", "white_balance")
@@ -61,7 +62,7 @@ class Window:
 class _Field:
     """What stages need to know of every pixel of a window; None or empty for those that are off."""
 
-    positions: tuple[Image, ...]
+    maps: tuple[PixelMap, ...]
     blurs: tuple[SpatiallyVaryingBlur, ...]
     shading: Image | None
 
@@ -104,7 +105,7 @@ def window_of(shape: tuple[int, int], source_scale: int, size_px: tuple[int, int
     return Window((sensor_height - height) // 4 * 2, (sensor_width - width) // 4 * 2, height, width)
 
 
-def pinhole_positions(distortion: DistortionMap, channel: str, window: Window, scale: int) -> Image:
+def pinhole_map(distortion: DistortionMap, channel: str, window: Window, scale: int) -> PixelMap:
     """Say where each sample of a distorted picture comes from in the ideal one.
 
     Parameters
@@ -117,8 +118,8 @@ def pinhole_positions(distortion: DistortionMap, channel: str, window: Window, s
 
     Returns
     -------
-    (scale height, scale width, 2) float32
-        (x, y) in samples of a pinhole picture of the same camera matrix and window; NaN where no light can come from.
+    PixelMap
+        Into samples of a pinhole picture of the same camera matrix and window.
     """
     # in samples of the window the same map reads: focal length times scale, centre moved, displacements times scale
     matrix = distortion.camera_matrix.copy()
@@ -127,18 +128,7 @@ def pinhole_positions(distortion: DistortionMap, channel: str, window: Window, s
     matrix[:2, 2] += (scale - 1) / 2
     coefficients = scale * distortion.coefficients[channel_index(distortion.channels, channel)]
     shape = (window.height * scale, window.width * scale)
-    return pixel_map(shape, matrix, distortion.knots_x, distortion.knots_y, coefficients)
-
-
-def warp(image: FloatArray, positions: FloatArray) -> Image:
-    """Read a picture (H, W) at positions (h, w, 2), x and y, by a cubic spline; black where a position is NaN.
-
-    Not by `cv2.remap`, whose weights are quantised to 1/32 pixel.
-    """
-    known = np.isfinite(positions[..., 0] + positions[..., 1])
-    at = np.where(known[..., None], positions, 0.0)
-    read = ndimage.map_coordinates(image, [at[..., 1], at[..., 0]], order=3, mode="reflect", output=np.float32)
-    return np.where(known, read, np.float32(0))
+    return PixelMap.of(shape, matrix, distortion.knots_x, distortion.knots_y, coefficients)
 
 
 class Simulator:
@@ -151,7 +141,7 @@ class Simulator:
     stages : sequence of str, optional
         Of `STAGES`. By default all that the calibration has data for, and a warning names those that it has not.
     source_scale : int
-        Samples of the picture a sensor pixel. Without blur they are averaged.
+        Samples of the picture a sensor pixel. Without blur they are brought down by a low-pass filter.
     size_px : (H, W), optional
         Of the sensor. By default the picture covers it all; a smaller one is taken as its middle.
     cfa : str, optional
@@ -228,11 +218,13 @@ class Simulator:
         if "white_balance" in self.stages:
             light = isp.white_balance(light, 1 / self.gains)
         if "distortion" in self.stages:
-            light = np.stack([warp(light[..., c], at) for c, at in enumerate(field.positions)], axis=-1)
+            shape, threads = (light.shape[0], light.shape[1]), self.workers or os.cpu_count() or 1
+            warped = [resample(light[..., c], at.at, shape, workers=threads) for c, at in enumerate(field.maps)]
+            light = np.stack(warped, axis=-1)
         if "blur" in self.stages:
             light = np.stack([blur.forward(light[..., c]) for c, blur in enumerate(field.blurs)], axis=-1)
         elif self.source_scale > 1:
-            light = _box_mean(light, self.source_scale)
+            light = shrink(light, self.source_scale)
         if field.shading is not None:
             light = light * field.shading
         if "mosaic" in self.stages:
@@ -293,11 +285,11 @@ class Simulator:
 
     def _prepared(self, window: Window) -> _Field:
         cal, scale = self.cal, self.source_scale
-        positions: tuple[Image, ...] = ()
+        maps: tuple[PixelMap, ...] = ()
         blurs: tuple[SpatiallyVaryingBlur, ...] = ()
         shading = None
         if "distortion" in self.stages and cal.distortion is not None:
-            positions = tuple(pinhole_positions(cal.distortion, c, window, scale) for c in self.channels)
+            maps = tuple(pinhole_map(cal.distortion, c, window, scale) for c in self.channels)
         if "blur" in self.stages and cal.psf_grid is not None:
             grid = replace(cal.psf_grid, x_px=cal.psf_grid.x_px - window.x, y_px=cal.psf_grid.y_px - window.y)
             shape = (window.height, window.width)
@@ -305,7 +297,7 @@ class Simulator:
         if "shading" in self.stages:
             y, x = np.mgrid[window.y : window.y + window.height, window.x : window.x + window.width]
             shading = np.stack([cal.shading(x, y, c) for c in self.channels], axis=-1).astype(np.float32)
-        return _Field(positions, blurs, shading)
+        return _Field(maps, blurs, shading)
 
     def _sensed(self, light: Image, rng: np.random.Generator) -> Image:
         noise = self.cal.noise
@@ -349,8 +341,3 @@ class Simulator:
 
 def _listed(values: FloatArray) -> str:
     return " ".join(f"{value:.4g}" for value in values)
-
-
-def _box_mean(image: Image, scale: int) -> Image:
-    height, width, channels = image.shape
-    return np.asarray(image.reshape(height // scale, scale, width // scale, scale, channels).mean(axis=(1, 3)))

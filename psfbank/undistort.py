@@ -1,10 +1,7 @@
 """Take the distortion and the lateral colour out of a picture: what an ideal pinhole camera would have seen.
 
-Each channel is read where its own map puts the rays of the new picture. Where the new picture is coarser than the
-sensor, patches of it are made on a grid fine enough for what the sensor resolved and brought down through a low-pass
-filter (a windowed sinc; Turkowski, Filters for common resampling tasks, Graphics Gems, 1990), so that detail beyond its
-Nyquist frequency vanishes instead of coming back as moire. Elsewhere a cubic B-spline through the pixels is read
-(Unser, Splines: a perfect fit, IEEE SPM 1999), at exact positions. All of it in linear light.
+Each channel is read where its own map puts the rays of the new picture, filtered where that is coarser than the sensor
+(`psfbank.resample`), in linear light.
 """
 
 from __future__ import annotations
@@ -15,21 +12,16 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy import ndimage
 from skimage.measure import points_in_poly
 
 from psfbank.arrays import BoolArray, FloatArray, by_constructor, freeze
 from psfbank.distortion import from_stereographic, unproject_stereographic
 from psfbank.errors import ImageError
 from psfbank.model import DistortionMap, channel_index
+from psfbank.resample import coefficients, gradient, read, tiles
 
 Image = npt.NDArray[np.float32]
 WIDEST_DEG = 170.0  # of a pinhole picture: at 180 its edges are infinitely far
-COARSER = (
-    1.2  # sensor pixels a pixel of the new picture, along the longer axis of its footprint, that call for a filter
-)
-LOBES = 3  # of the windowed sinc on either side
-TILE = 128
 UNSEEN = -1e4  # position of what the sensor did not see, far outside any picture
 OVERVIEW = 128  # rows and columns of a coarse grid over a view
 SAME_RAY = 1e-6
@@ -211,20 +203,17 @@ def shares(distortion: DistortionMap, view: Pinhole, sensor_px: tuple[int, int])
 
 
 def _channel(plane: Image, distortion: DistortionMap, channel: str, view: Pinhole) -> tuple[Image, BoolArray]:
-    spline = ndimage.spline_filter(plane, order=3, mode="mirror", output=np.float32)
+    spline = coefficients(plane)
     sensor_px = (plane.shape[0], plane.shape[1])
     out, seen = np.zeros(view.size_px, dtype=np.float32), np.zeros(view.size_px, dtype=bool)
+
+    def positions(y_px: FloatArray, x_px: FloatArray) -> FloatArray:
+        return _positions(distortion, channel, view, x_px, y_px)
+
     for tile in _tiles(distortion, channel, view, sensor_px):
         seen[tile.here] = tile.seen
-        if not tile.seen.any():
-            continue
-        footprint_px = float(_stretch(tile.at)[tile.seen].max())
-        if footprint_px <= COARSER:
-            out[tile.here] = _read(spline, tile.at)
-            continue
-        finer = int(np.ceil(footprint_px))
-        (down, y), (across, x) = (_low_pass(part.start, part.stop, finer) for part in tile.here)
-        out[tile.here] = down @ _read(spline, _positions(distortion, channel, view, x, y)) @ across.T
+        if tile.seen.any():
+            out[tile.here] = read(spline, positions, tile.here, tile.at, tile.seen)
     return out, seen
 
 
@@ -237,14 +226,11 @@ class _Tile:
 
 def _tiles(distortion: DistortionMap, channel: str, view: Pinhole, sensor_px: tuple[int, int]) -> Iterator[_Tile]:
     _, _, proven = _overview(distortion, channel, view, sensor_px)
-    height, width = view.size_px
-    for top in range(0, height, TILE):
-        for left in range(0, width, TILE):
-            here = slice(top, min(top + TILE, height)), slice(left, min(left + TILE, width))
-            y, x = (np.arange(part.start, part.stop) for part in here)
-            at = _positions(distortion, channel, view, x, y)
-            seen = _on_sensor(at, sensor_px)
-            yield _Tile(here, at, seen if proven else _returning(distortion, channel, view.rays(x, y), at, seen))
+    for here in tiles(view.size_px):
+        y, x = (np.arange(part.start, part.stop) for part in here)
+        at = _positions(distortion, channel, view, x, y)
+        seen = _on_sensor(at, sensor_px)
+        yield _Tile(here, at, seen if proven else _returning(distortion, channel, view.rays(x, y), at, seen))
 
 
 def _overview(
@@ -273,51 +259,13 @@ def _positions(
 ) -> npt.NDArray[np.float64]:
     """Where columns and rows of a view lie on the sensor, (Ny, Nx, 2) px; NaN where the map is folded over."""
     at = distortion.project(view.rays(x_px, y_px).reshape(-1, 2), channel).reshape(len(y_px), len(x_px), 2)
-    along_y, along_x = _gradient(at)
+    along_y, along_x = gradient(at)
     turned = along_x[..., 0] * along_y[..., 1] - along_x[..., 1] * along_y[..., 0] <= 0
     at[turned] = np.nan
     return at
-
-
-def _gradient(at: FloatArray) -> tuple[FloatArray, FloatArray]:
-    # a picture one pixel wide has no neighbour across: it is taken as stretched by nothing there
-    unit = np.zeros_like(at), np.zeros_like(at)
-    unit[0][..., 1] = unit[1][..., 0] = 1.0
-    along_y, along_x = (np.gradient(at, axis=k) if at.shape[k] > 1 else unit[k] for k in range(2))
-    return along_y, along_x
-
-
-def _stretch(at: FloatArray) -> FloatArray:
-    """Sensor pixels a pixel of the view, along the longer axis of its footprint: the larger singular value."""
-    along_y, along_x = _gradient(at)
-    total = np.sum(along_x**2 + along_y**2, axis=-1)
-    det = along_x[..., 0] * along_y[..., 1] - along_x[..., 1] * along_y[..., 0]
-    largest = np.sqrt((total + np.sqrt(np.maximum(total**2 - 4 * det**2, 0))) / 2)
-    return np.asarray(np.nan_to_num(largest, nan=1.0))
 
 
 def _on_sensor(at: FloatArray, sensor_px: tuple[int, int]) -> BoolArray:
     height, width = sensor_px
     x, y = at[..., 0], at[..., 1]
     return np.asarray((x >= -0.5) & (x <= width - 0.5) & (y >= -0.5) & (y <= height - 0.5))
-
-
-def _read(spline: FloatArray, at: FloatArray) -> Image:
-    # far outside nothing is seen: any place there will do
-    limit = 2.0 * max(spline.shape)
-    place = np.clip(np.nan_to_num(at, nan=-limit), -limit, limit)
-    return np.asarray(
-        ndimage.map_coordinates(spline, [place[..., 1], place[..., 0]], order=3, mode="mirror", prefilter=False)
-    )
-
-
-def _low_pass(start: int, stop: int, finer: int) -> tuple[Image, FloatArray]:
-    """Filter (n, m) that brings samples `finer` times a pixel down to pixels start .. stop - 1, and their places (m,).
-
-    A sinc with its zeros at whole pixels, windowed by its own main lobe stretched over `LOBES` (Lanczos).
-    """
-    sample = np.arange((start - LOBES) * finer, (stop + LOBES) * finer)
-    place = (sample - (finer - 1) / 2) / finer
-    off = place[None, :] - np.arange(start, stop)[:, None]
-    weight = np.where(np.abs(off) < LOBES, np.sinc(off) * np.sinc(off / LOBES), 0.0)
-    return np.asarray(weight / weight.sum(axis=1, keepdims=True), dtype=np.float32), place

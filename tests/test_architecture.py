@@ -21,10 +21,11 @@ MAX_LINES = 400
 
 PACKAGES = ("psfbank", "calib", "cli")  # each may import itself and those before it
 ORDER = (  # inside psfbank: a module may import those before it
-    *("errors", "arrays", "canonical", "flags", "axis", "camera", "field", "spline", "distortion"),
+    *("errors", "arrays", "canonical", "flags", "axis", "camera", "noise", "field", "spline", "distortion", "pixelmap", "resample"),
     *("zernike", "optics", "seen", "render"),
     *("model", "layout", "schema", "store", "along", "bank"),
-    *("blur", "sensor", "isp", "degrade", "simulate", "undistort", "distortion_figures", "metrics", "restore", "interop", "batch"),
+    *("blur", "sensor", "isp", "degrade", "simulate", "undistort"),
+    *("distortion_figures", "metrics", "restore", "interop", "batch"),
 )
 HOME_OF_LIBRARY = {  # the one module or folder that imports a heavy library
     "prysm": "psfbank.zernike",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import cv2
 import numpy as np
 import pytest
 from hypothesis import given
@@ -119,37 +118,3 @@ def test_maps_that_differ_in_one_number_are_told_apart(wavy: tuple[np.ndarray, .
     other = wavy[3].copy()
     other[0] += 1.0  # splines sum to one
     np.testing.assert_allclose(distortion.project(ray, *wavy[:3], other) - before, [[1.0, 0.0]], atol=1e-9)
-
-
-def test_the_pixel_map_agrees_with_unproject(wavy: tuple[np.ndarray, ...]) -> None:
-    smooth = (*wavy[:3], wavy[3] / 2)
-    dense = distortion.pixel_map(SIZE, *smooth)
-    assert dense.shape == (*SIZE, 2)
-    rows, cols = np.mgrid[0 : SIZE[0] : 7, 0 : SIZE[1] : 7]
-    rays = distortion.unproject(np.stack([cols, rows], axis=-1).reshape(-1, 2).astype(float), *smooth)
-    pinhole = rays * [300, 310] + [160, 120]
-    np.testing.assert_allclose(dense[::7, ::7].reshape(-1, 2), pinhole, atol=2e-2)
-
-
-def test_the_pixel_map_moves_a_picture_the_way_the_lens_does() -> None:
-    """A point of the pinhole picture appears where the lens puts its ray; a mirrored or inverse map fails."""
-    shift = np.zeros(SHAPE)
-    shift[0], shift[1] = 12.0, -5.0
-    picture = np.zeros(SIZE, np.float32)
-    picture[118:123, 158:163] = 1.0  # about the principal point
-    dense = distortion.pixel_map(SIZE, MATRIX, KNOTS_X, KNOTS_Y, shift)
-    seen = cv2.remap(picture, dense[..., 0], dense[..., 1], cv2.INTER_LINEAR)
-    rows, cols = np.indices(SIZE)
-    centre = (seen * cols).sum() / seen.sum(), (seen * rows).sum() / seen.sum()
-    np.testing.assert_allclose(
-        centre, distortion.project(np.zeros((1, 2)), MATRIX, KNOTS_X, KNOTS_Y, shift)[0], atol=0.1
-    )
-
-
-def test_the_pixel_map_is_nan_where_nothing_in_front_lands() -> None:
-    wide = np.array([[60.0, 0, 160], [0, 60.0, 120], [0, 0, 1]])  # 90 degrees at 120 px from the centre
-    dense = distortion.pixel_map(SIZE, wide, KNOTS_X, KNOTS_Y, np.zeros(SHAPE))
-    rows, cols = np.indices(SIZE)
-    radius = np.hypot(cols - 160, rows - 120)
-    assert np.isnan(dense[radius > 121]).all()
-    assert np.isfinite(dense[radius < 119]).all()
