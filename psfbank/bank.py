@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from types import TracebackType
 from typing import Self
 
@@ -13,6 +13,7 @@ from psfbank.arrays import by_constructor
 from psfbank.axis import axis_scale
 from psfbank.errors import AmbiguousSettingError
 from psfbank.model import Calibration, Camera, Setting
+from psfbank.noise import SAME
 from psfbank.store.reader import PathLike
 
 SETTING_KEYS = tuple(field.name for field in fields(Setting))
@@ -68,6 +69,8 @@ class PsfBank:
 
         Focal length, f-number and ISO are compared by their logarithm, focus distances by their reciprocal (dioptres);
         several keys are brought together by dividing each difference by that key's range over the bank (Gower, 1971).
+        Where noise was calibrated at several ISO speeds it is interpolated between them, `NoiseByIso.at`; nothing else
+        depends on the ISO speed.
 
         Parameters
         ----------
@@ -83,7 +86,7 @@ class PsfBank:
         AmbiguousSettingError
             When the request does not single one out; it names the choices.
         OutOfFieldError
-            Beyond the ends of an axis that was calibrated as one.
+            Beyond the ends of an axis that was calibrated as one, or the ISO speeds at which noise was.
         TypeError, ValueError
             When a key does not exist, or a value is not positive.
         """
@@ -92,6 +95,10 @@ class PsfBank:
                 raise TypeError(f"`{key}` is not part of a setting; there are {', '.join(SETTING_KEYS)}")
             if (not value > 0 and key != "pressure_kpa") or (math.isinf(value) and key != "focus_m"):
                 raise ValueError(f"`{key}` must be positive, got {value}")
+        chosen = self._nearest(setting)
+        return _at_iso(chosen, setting["iso"]) if "iso" in setting else chosen
+
+    def _nearest(self, setting: dict[str, float]) -> Calibration:
         if len(self.calibrations) == 1:
             return self.calibrations[0]
         keys = {c.axis.key if c.axis else "" for c in self.calibrations}
@@ -117,6 +124,13 @@ class PsfBank:
             for i, k in enumerate(known):
                 total[i] += math.inf if math.isnan(k) else abs(k - axis_scale(key, value)) / spread
         return total
+
+
+def _at_iso(calibration: Calibration, iso: float) -> Calibration:
+    by_iso, setting = calibration.noise_by_iso, calibration.setting
+    if by_iso is None or math.isclose(setting.iso, iso, rel_tol=SAME):
+        return calibration
+    return replace(calibration, setting=replace(setting, iso=iso), noise=by_iso.at(iso))
 
 
 def _words(setting: dict[str, float]) -> str:

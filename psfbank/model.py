@@ -33,6 +33,8 @@ from psfbank.axis import Axis as Axis
 from psfbank.camera import CFA_PATTERNS as CFA_PATTERNS
 from psfbank.camera import Camera as Camera
 from psfbank.errors import MissingPartError
+from psfbank.noise import NoiseByIso as NoiseByIso
+from psfbank.noise import NoiseModel as NoiseModel
 from psfbank.optics import Imaging as Imaging
 from psfbank.optics import ZernikeField as ZernikeField
 from psfbank.render import FieldRenderer, require_affordable
@@ -279,30 +281,11 @@ class Illumination:
 
 
 @dataclass(frozen=True, eq=False)
-class NoiseModel:
-    """Sensor noise by channel (C,), after EMVA 1288: DN = gain (Poisson(e) + read) + black, clipped at white."""
-
-    gain_dn_per_e: FloatArray
-    read_noise_e: FloatArray
-    dark_e_per_s: FloatArray
-    prnu: FloatArray
-    black_dn: FloatArray
-    white_dn: FloatArray
-    channels: tuple[str, ...] = ("R", "G", "B")
-
-    __reduce__ = by_constructor
-
-    def __post_init__(self) -> None:
-        for name in ("gain_dn_per_e", "read_noise_e", "dark_e_per_s", "prnu", "black_dn", "white_dn"):
-            freeze(self, np.float64, **{name: "C"})
-            require_shape(getattr(self, name), name, (len(self.channels),))
-        if not np.all(self.gain_dn_per_e > 0) or not np.all(self.white_dn > self.black_dn):
-            raise ValueError("`gain_dn_per_e` must be positive and `white_dn` above `black_dn`")
-
-
-@dataclass(frozen=True, eq=False)
 class Calibration:
-    """All that is known of a camera at one setting; a part that nobody captured is None."""
+    """All that is known of a camera at one setting; a part that nobody captured is None.
+
+    `noise` is that of the setting's own ISO speed, `noise_by_iso` that of all speeds where several were calibrated.
+    """
 
     setting: Setting = Setting()
     psf_grid: PsfGrid | None = None
@@ -314,6 +297,7 @@ class Calibration:
     evidence: PsfEvidence | None = None
     edges: EdgeResponses | None = None
     axis: Axis | None = None
+    noise_by_iso: NoiseByIso | None = None
 
     __reduce__ = by_constructor
 

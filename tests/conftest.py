@@ -23,6 +23,7 @@ from psfbank.model import (
     Illumination,
     Imaging,
     MapUncertainty,
+    NoiseByIso,
     NoiseModel,
     PsfEvidence,
     PsfGrid,
@@ -138,6 +139,14 @@ def noise() -> NoiseModel:
     )
 
 
+def noise_by_iso() -> NoiseByIso:
+    """Gain follows ISO speed, and read noise in electrons falls with it."""
+    one = noise()
+    step = np.array([1.0, 4.0, 16.0])[:, None]
+    same = (np.tile(values, (3, 1)) for values in (one.dark_e_per_s, one.prnu, one.black_dn, one.white_dn))
+    return NoiseByIso([100.0, 400.0, 1600.0], step * one.gain_dn_per_e, one.read_noise_e / np.sqrt(step), *same)
+
+
 @pytest.fixture(scope="session")
 def small_bank() -> PsfBank:
     """128 x 96 Bayer camera: 3 channels, 4 x 5 tiles of comatic kernels, wavefront, distortion, shading, noise."""
@@ -152,6 +161,7 @@ def small_bank() -> PsfBank:
         evidence=evidence(),
         edges=edges(),
         axis=Axis("focus_m", np.array([0.02, 0.03])),
+        noise_by_iso=noise_by_iso(),
         provenance={"command": "synthetic", "seed": 0, "inputs": [{"name": "a.tif", "sha256": "0" * 64}]},
     )
     return PsfBank(camera, (calibration,))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import pickle
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from psfbank import PsfBank
-from psfbank.errors import AmbiguousSettingError, BankFormatError
+from psfbank.errors import AmbiguousSettingError, BankFormatError, OutOfFieldError
 from psfbank.model import Calibration, Camera, Setting
 
 CAMERA = Camera("Reference", "Small", (96, 128))
@@ -49,6 +50,33 @@ def test_the_only_setting_answers_every_request() -> None:
 )
 def test_nearest_in_dioptres_and_stops(request_: dict[str, float], chosen: Setting) -> None:
     assert bank_of(NEAR, MID, FAR, LOUD).at(**request_).setting is chosen
+
+
+def test_noise_alone_follows_the_iso_speed(small_bank: PsfBank) -> None:
+    own, noisier = small_bank.at(), small_bank.at(iso=800)
+    assert small_bank.at(iso=100) is own
+    assert noisier.setting == replace(own.setting, iso=800)
+    np.testing.assert_allclose(noisier.noise.gain_dn_per_e, 8 * own.noise.gain_dn_per_e)
+    assert noisier.noise_by_iso is own.noise_by_iso
+    for part in ("psf_grid", "distortion", "illumination", "wavefront"):
+        assert getattr(noisier, part) is getattr(own, part)
+    with pytest.raises(OutOfFieldError, match=r"iso = 3200 lies beyond 100 \.\. 1600"):
+        small_bank.at(iso=3200)
+
+
+def test_iso_speeds_survive_the_file(small_bank: PsfBank, tmp_path: Path) -> None:
+    small_bank.save(tmp_path / "a.h5")
+    again = PsfBank.open(tmp_path / "a.h5")
+    np.testing.assert_array_equal(again.at(iso=250).noise.gain_dn_per_e, small_bank.at(iso=250).noise.gain_dn_per_e)
+
+
+def test_an_iso_speed_between_settings_of_an_axis(small_bank: PsfBank) -> None:
+    """Along an axis the part that is interpolated over settings comes first, then noise over ISO speeds."""
+    near = replace(small_bank.at(), setting=NEAR)
+    bank = PsfBank(CAMERA, (near, replace(near, setting=MID)))
+    between = bank.at(focus_m=0.5, iso=400)
+    assert (between.setting.focus_m, between.setting.iso) == (0.5, 400)
+    np.testing.assert_array_equal(between.noise.gain_dn_per_e, near.noise_by_iso.gain_dn_per_e[1])
 
 
 def test_iso_is_compared_in_stops() -> None:

@@ -279,7 +279,10 @@ def test_verify_tells_what_is_inside(small_bank: PsfBank, tmp_path: Path) -> Non
     assert summary.schema_version == "1.4"
     assert summary.camera == small_bank.camera
     assert [s.parts for s in summary.settings] == [
-        ("psf", "zernike", "distortion", "illumination", "noise", "evidence", "evidence/edges", "axis")
+        (
+            *("psf", "zernike", "distortion", "illumination", "noise", "noise/by_iso"),
+            *("evidence", "evidence/edges", "axis"),
+        )
     ]
     assert summary.settings[0].setting.known() == small_bank.at().setting.known()
     kernels = next(d for d in summary.datasets if d.path == "/settings/000/psf/kernels")
