@@ -82,7 +82,7 @@ class PixelMap:
 
 
 def _local(knots: FloatArray, at: FloatArray) -> tuple[slice, npt.NDArray[np.float64]]:
-    """The B-splines that act on some places, and their values (N, n) there."""
+    """Give the B-splines that act on some places, and their values (N, n) there."""
     first, values, _ = basis(knots, np.asarray(at, dtype=np.float64))
     start = int(first.min())
     matrix = np.zeros((len(first), int(first.max()) + 4 - start))

@@ -3,7 +3,7 @@
 python tests/bench/bench_geometry.py ../shared [known lenses]
 
 Corners come from files that are no part of this repository; see PSFBANK_SHARED in the tests. Errors are 2-D, px, of
-views that were not fitted, with their poses refitted; times are CPU seconds.
+views that were not fitted, with their poses refitted; times are CPU seconds. mrcal stands beside where it is installed.
 """
 
 from __future__ import annotations
@@ -11,10 +11,12 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from time import process_time
 
 import cv2
+import mrcal_fit
 import numpy as np
 from scipy.spatial.transform import Rotation
 
@@ -26,6 +28,10 @@ from test_geometry import SIZE, _fisheye_plane, barrel, views
 from test_geometry_uncertainty import errors_in_deviations
 
 PICTURE = (800, 1280)
+MRCAL = {
+    "mrcal, OpenCV 8": "LENSMODEL_OPENCV8",
+    "mrcal, spline": "LENSMODEL_SPLINED_STEREOGRAPHIC_order=3_Nx=20_Ny=13_fov_x_deg=110",
+}
 MAD = 1.4826  # standard deviation over the median of absolute values
 
 
@@ -90,7 +96,10 @@ def heldout_in_deviations(fit: DistortionFit, corners: Corners, noise_px: float)
     return np.concatenate(out)
 
 
-def compare(name: str, train: Corners, test: Corners, models: Sequence[tuple[str, int]]) -> None:
+Other = tuple[str, Callable[[], np.ndarray]]  # a model's name, and what it leaves of the held-out corners
+
+
+def compare(name: str, train: Corners, test: Corners, others: Sequence[Other]) -> None:
     def line(model: str, work: Callable[[], np.ndarray]) -> None:
         begun = process_time()
         left = work()
@@ -99,8 +108,8 @@ def compare(name: str, train: Corners, test: Corners, models: Sequence[tuple[str
             f"p95 {np.percentile(left, 95):.3f}  {process_time() - begun:.1f} s\n"
         )
 
-    for model, flags in models:
-        line(model, lambda flags=flags: opencv(train, test, flags))
+    for other in others:
+        line(*other)
     fits: list[DistortionFit] = []
 
     def ours() -> np.ndarray:
@@ -133,8 +142,19 @@ def known_lenses(count: int) -> None:
 
 def main(shared: Path, count: int) -> None:
     corners = webcam(shared)
-    standard = [("OpenCV, 5 terms", 0), ("OpenCV, rational", cv2.CALIB_RATIONAL_MODEL)]
-    compare("webcam", some(corners, slice(0, None, 2)), some(corners, slice(1, None, 2)), standard)
+    train, test = some(corners, slice(0, None, 2)), some(corners, slice(1, None, 2))
+    others: list[Other] = [
+        ("OpenCV, 5 terms", partial(opencv, train, test, 0)),
+        ("OpenCV, rational", partial(opencv, train, test, cv2.CALIB_RATIONAL_MODEL)),
+    ]
+    if mrcal_fit.THERE:
+        others += [
+            (name, partial(mrcal_fit.heldout, train, test, (8, 13), PICTURE, model, 500.0))
+            for name, model in MRCAL.items()
+        ]
+    else:
+        sys.stdout.write("mrcal is not installed beside this Python\n")
+    compare("webcam", train, test, others)
     compare("fisheye", _fisheye_plane("train"), _fisheye_plane("test"), [])
     known_lenses(count)
 
