@@ -38,7 +38,7 @@ def heldout(
     core, _, frames = (np.ascontiguousarray(s) for s in seeds)
     warp = np.zeros(2)
 
-    def adjust(lens: np.ndarray, name: str, poses: np.ndarray, observed: np.ndarray, which: np.ndarray, **free: bool):  # noqa: ANN202
+    def adjust(lens: np.ndarray, name: str, poses: np.ndarray, observed: np.ndarray, which: np.ndarray, **free: bool):
         return mrcal.optimize(
             lens,
             rt_ref_frame=poses,
