@@ -75,3 +75,7 @@ class OutOfFieldError(PsfBankError):
 
 class ImageError(PsfBankError):
     """A picture cannot be read, written or taken as linear light."""
+
+
+class ColourError(PsfBankError):
+    """A table of colour matrices cannot be used."""

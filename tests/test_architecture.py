@@ -21,7 +21,20 @@ MAX_LINES = 400
 
 PACKAGES = ("psfbank", "calib", "cli")  # each may import itself and those before it
 ORDER = (  # inside psfbank: a module may import those before it
-    *("errors", "arrays", "canonical", "flags", "axis", "camera", "noise", "field", "spline", "distortion", "pixelmap", "resample"),
+    *(
+        "errors",
+        "arrays",
+        "canonical",
+        "flags",
+        "axis",
+        "camera",
+        "noise",
+        "field",
+        "spline",
+        "distortion",
+        "pixelmap",
+        "resample",
+    ),
     *("zernike", "optics", "seen", "render"),
     *("model", "layout", "schema", "store", "along", "bank"),
     *("blur", "sensor", "isp", "degrade", "simulate", "undistort"),
@@ -32,6 +45,7 @@ HOME_OF_LIBRARY = {  # the one module or folder that imports a heavy library
     "h5py": "psfbank.store",
     "lmfit": "calib.wavefront",
     "rawpy": "calib.capture",
+    "colour_demosaicing": "psfbank.isp.menon",
     "matplotlib": "calib.plots",
     "pydantic": "calib.manifest",
     "typer": "calib.commands",
@@ -39,8 +53,13 @@ HOME_OF_LIBRARY = {  # the one module or folder that imports a heavy library
     "torch": "nowhere yet",
 }
 
-CALLED = {"opencv-python-headless": "cv2", "pillow": "PIL", "scikit-image": "skimage"}  # distribution -> its module
-AT_RUN_TIME = ("raw",)  # extras that the packages import where they are there
+CALLED = {
+    "opencv-python-headless": "cv2",
+    "pillow": "PIL",
+    "scikit-image": "skimage",
+    "colour-demosaicing": "colour_demosaicing",
+}  # distribution -> its module
+AT_RUN_TIME = ("raw", "menon")  # extras that the packages import where they are there
 
 Modules = Mapping[str, str]  # dotted name -> source
 Rule = Callable[[Modules], Iterator[str]]
