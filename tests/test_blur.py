@@ -13,7 +13,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from psfbank import blur as blur_module
 from psfbank.blur import SpatiallyVaryingBlur
 from psfbank.field import kernel_at, source_kernels
 from psfbank.model import PsfGrid
@@ -174,11 +173,11 @@ def test_neither_the_tiling_nor_the_cache_nor_the_threads_change_the_result(monk
 
     np.testing.assert_array_equal(SpatiallyVaryingBlur(grid, image.shape, "Y", workers=4).forward(image), first)
     np.testing.assert_array_equal(pickle.loads(pickle.dumps(one)).forward(image), first)  # noqa: S301 our own bytes
-    monkeypatch.setattr(blur_module, "CACHE_BYTES", 1)
+    monkeypatch.setattr("psfbank.blur.fourier.CACHE_BYTES", 1)
     uncached = SpatiallyVaryingBlur(grid, image.shape, "Y", workers=1)
     np.testing.assert_array_equal(uncached.forward(image), first)
     np.testing.assert_array_equal(uncached.forward(image), first)
-    monkeypatch.setattr(blur_module, "TILE_PX", 24)
+    monkeypatch.setattr("psfbank.blur.tiling.TILE_PX", 24)
     np.testing.assert_allclose(SpatiallyVaryingBlur(grid, image.shape, "Y").forward(image), first, atol=1e-6)
 
 
