@@ -64,7 +64,7 @@ def test_malvar_recovers_detail_better_than_bilinear() -> None:
 
 
 def test_wrong_requests_are_refused() -> None:
-    with pytest.raises(ValueError, match="'malvar', 'bilinear' or 'edge_aware'"):
+    with pytest.raises(ValueError, match="'malvar', 'bilinear', 'edge_aware' or 'menon'"):
         demosaic(np.zeros((4, 4)), "RGGB", "ahd")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="nothing to demosaic"):
         demosaic(np.zeros((4, 4)), "mono")

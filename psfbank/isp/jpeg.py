@@ -77,4 +77,5 @@ def jpeg(picture: npt.NDArray[Any], quality: int = 90, subsampling: Subsampling 
     left: Any = cv2.imdecode(blob, cv2.IMREAD_COLOR if picture.ndim == 3 else cv2.IMREAD_GRAYSCALE)
     if picture.ndim == 3:
         left = cv2.cvtColor(left, cv2.COLOR_BGR2RGB)
-    return left if picture.dtype == np.uint8 else np.multiply(left, np.float32(1 / 255), dtype=np.float32)
+    whole: npt.NDArray[np.uint8] = left
+    return whole if picture.dtype == np.uint8 else whole * np.float32(1 / 255)

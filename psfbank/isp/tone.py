@@ -156,9 +156,7 @@ def tone_unmap(encoded: npt.NDArray[Any], tone: Tone) -> Image:
         Light, 0..1.
     """
     if encoded.dtype in (np.uint8, np.uint16):
-        white = np.iinfo(encoded.dtype).max
-        light = np.asarray(tone.decode(np.arange(white + 1) / white), dtype=np.float32)
-        return np.take(light, encoded)
+        return np.take(_inverse_table(tone, int(np.iinfo(encoded.dtype).max)), encoded)
     return np.asarray(tone.decode(encoded), dtype=np.float32)
 
 
@@ -167,5 +165,12 @@ def _table(tone: Tone, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
     root = np.arange(_LAST + 1) / _LAST
     values = np.asarray(tone.encode(root * root), dtype=np.float64)
     table = np.rint(values * 255).astype(dtype) if dtype == np.uint8 else values.astype(dtype)
+    table.flags.writeable = False
+    return table
+
+
+@lru_cache(maxsize=16)
+def _inverse_table(tone: Tone, white: int) -> Image:
+    table = np.array(tone.decode(np.arange(white + 1) / white), dtype=np.float32)
     table.flags.writeable = False
     return table
