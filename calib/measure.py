@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -9,7 +11,7 @@ import numpy as np
 
 from calib import led
 from calib.manifest import Entry, Plan
-from calib.photometry import fit_illumination, fit_noise
+from calib.photometry import MeasuredNoise, fit_illumination, measure_by_iso
 from calib.pointmodel import Optics
 from calib.progress import Report, silent
 from calib.session import Journal, Shot, in_words
@@ -26,8 +28,8 @@ LARGEST_HALF_PX, SMALLEST_HALF_PX = 14, 8
 PATCH_OF_SPACING = 0.42  # half a patch; two points' patches stay apart, down to the smallest
 
 
-def measure_noise(plan: Plan, shots: dict[str, list[Shot]], journal: Journal) -> NoiseModel | None:
-    """Photon transfer from flats and darks; None when they do not suffice."""
+def measure_noise(plan: Plan, shots: dict[str, list[Shot]], journal: Journal) -> MeasuredNoise | None:
+    """Photon transfer from flats and darks, at each of their ISO speeds; None when they do not suffice."""
     flats, darks = ([shot.capture for shot in shots[kind]] for kind in ("flat", "dark"))
     if not flats and not darks:
         journal.lack("noise", "the session has no usable flat and no dark captures")
@@ -37,15 +39,26 @@ def measure_noise(plan: Plan, shots: dict[str, list[Shot]], journal: Journal) ->
         return None
     black = np.zeros(len(plan.camera.channels)) if plan.black_level is None else plan.black_level
     try:
-        noise = fit_noise(flats, darks, plan.camera, black, white_dn(plan))
+        measured = measure_by_iso(flats, darks, plan.camera, black, white_dn(plan), shot_iso(plan, shots))
     except CalibrationError as error:
         journal.lack("noise", in_words(error))
         return None
+    for name, reason in measured.left_out.items():
+        journal.flag(name, Flag.UNUSABLE, f"for noise: {reason}")
     journal.summary["noise"] = {
-        name: [round(float(v), 6) for v in getattr(noise, name)]
+        name: [round(float(v), 6) for v in getattr(measured.noise, name)]
         for name in ("gain_dn_per_e", "read_noise_e", "black_dn")
     }
-    return noise
+    if measured.by_iso is not None:
+        journal.summary["noise"]["iso"] = measured.by_iso.iso.tolist()
+    return measured
+
+
+def shot_iso(plan: Plan, shots: dict[str, list[Shot]]) -> float:
+    """ISO speed at which most targets were shot; the session's where they do not tell, NaN where nothing does."""
+    targets = (shot for kind, of_kind in shots.items() if kind not in ("flat", "dark") for shot in of_kind)
+    told = Counter(shot.capture.setting.iso for shot in targets if not math.isnan(shot.capture.setting.iso))
+    return told.most_common(1)[0][0] if told else plan.setting.iso
 
 
 def white_dn(plan: Plan) -> float:

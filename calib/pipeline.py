@@ -15,7 +15,7 @@ from calib.edge_responses import measure_edges
 from calib.evidence import gather, measure_wavefront, render_psfs
 from calib.focus import own_focus_m, require_one_lens
 from calib.manifest import Plan, load_plan
-from calib.measure import find_points, measure_noise, measure_shading
+from calib.measure import find_points, measure_noise, measure_shading, shot_iso
 from calib.planes import (
     beside_charts,
     centre_boards,
@@ -89,12 +89,12 @@ def _calibrated(plan: Plan, seed: int, executor: Executor | None, report: Report
     """Calibrate one setting of the lens."""
     journal = Journal()
     require_one_lens(plan)
-    setting = replace(plan.setting, focus_m=own_focus_m(plan))
     shots = read_session(plan, journal, report)
     diagonal_px = float(np.hypot(*plan.camera.size_px))
     x_px, y_px = tile_nodes(plan.camera.size_px, max(diagonal_px / TILES_A_DIAGONAL, SMALLEST_TILE_PX))
 
-    noise = measure_noise(plan, shots, journal)
+    sensor = measure_noise(plan, shots, journal)
+    noise = None if sensor is None else sensor.weighing(shot_iso(plan, shots))
     shading = measure_shading(plan, shots, x_px, y_px, journal)
     points = find_points(plan, shots["led"], noise, journal, report)
     boards = find_boards(plan, shots["chessboard"], journal, report)
@@ -119,6 +119,9 @@ def _calibrated(plan: Plan, seed: int, executor: Executor | None, report: Report
             where=str(plan.path),
         )
     seen = tile_evidence(wavefront, evidence, noise, psf, asymmetry)
-    parts = (psf, zernike, distortion, shading, noise)
+    iso = plan.setting.iso if sensor is None else sensor.iso  # nothing but noise depends on it
+    setting = replace(plan.setting, focus_m=own_focus_m(plan), iso=iso)
+    parts = (psf, zernike, distortion, shading, None if sensor is None else sensor.noise)
     told = {**provenance(plan, journal), "seed": seed}
-    return Calibration(setting, *parts, told, seen, responses)
+    by_iso = None if sensor is None else sensor.by_iso
+    return Calibration(setting, *parts, told, seen, responses, noise_by_iso=by_iso)

@@ -21,6 +21,7 @@ from calib.measure import (
     measure_noise,
     measure_shading,
     optics_of,
+    shot_iso,
     white_dn,
 )
 from calib.session import KINDS, Journal, Shot
@@ -75,10 +76,11 @@ NOTHING: dict[str, list[Shot]] = {kind: [] for kind in KINDS}
 
 def test_flats_and_darks_give_noise_and_shading() -> None:
     journal = Journal()
-    noise = measure_noise(plan(), flats_and_darks(), journal)
+    measured = measure_noise(plan(), flats_and_darks(), journal)
     shading = measure_shading(plan(), flats_and_darks(), X_PX, Y_PX, journal)
-    assert noise is not None
+    assert measured is not None
     assert shading is not None
+    noise = measured.noise
     np.testing.assert_allclose(noise.gain_dn_per_e, GAIN, rtol=0.05)
     np.testing.assert_allclose(noise.read_noise_e, READ_E, rtol=0.1)
     np.testing.assert_allclose(noise.black_dn, BLACK_DN, atol=0.1)
@@ -86,6 +88,42 @@ def test_flats_and_darks_give_noise_and_shading() -> None:
     assert journal.missing == {}
     assert journal.summary["noise"]["gain_dn_per_e"] == pytest.approx(noise.gain_dn_per_e, abs=1e-6)
     assert journal.summary["shading"]["least"] == pytest.approx(shading.relative.min(), abs=1e-4)
+
+
+def at_iso(shots: dict[str, list[Shot]], **speeds: float) -> dict[str, list[Shot]]:
+    """The shots of some kinds as if taken at ISO speeds."""
+
+    def taken(one: Shot, iso: float) -> Shot:
+        capture = replace(one.capture, setting=Setting(iso=iso), name=f"iso{iso:g}/{one.capture.name}")
+        return replace(one, capture=capture)
+
+    return {kind: [taken(one, speeds.get(kind, np.nan)) for one in of_kind] for kind, of_kind in shots.items()}
+
+
+def test_darks_of_other_speeds_than_the_flats_are_left_out_and_named() -> None:
+    shots, journal = at_iso(flats_and_darks(), flat=100, dark=100), Journal()
+    alone = measure_noise(plan(), shots, Journal())
+    shots["dark"] += at_iso(flats_and_darks((), 7), dark=1600)["dark"]
+    measured = measure_noise(plan(), shots, journal)
+    assert alone is not None
+    assert measured is not None
+    np.testing.assert_array_equal(measured.noise.read_noise_e, alone.noise.read_noise_e)
+    assert measured.iso == 100
+    assert measured.by_iso is None
+    assert [row["name"] for row in journal.flagged] == ["iso1600/dark/0.png", "iso1600/dark/1.png"]
+    assert "of ISO 1600, where no two of 0 flat captures show one level" in journal.flagged[0]["reason"]
+
+
+def test_samples_shot_at_another_speed_are_weighed_by_its_gain() -> None:
+    shots = at_iso({**flats_and_darks(), "led": [shot("led", "0.png", np.zeros(SIZE_PX))]}, flat=400, dark=400, led=100)
+    assert shot_iso(plan(), shots) == 100
+    assert shot_iso(plan(setting=Setting(iso=64)), NOTHING) == 64
+    measured = measure_noise(plan(), shots, Journal())
+    assert measured is not None
+    assert measured.iso == 400
+    np.testing.assert_allclose(measured.weighing(100).gain_dn_per_e, measured.noise.gain_dn_per_e / 4)
+    assert measured.weighing(400) is measured.noise
+    assert measured.weighing(np.nan) is measured.noise
 
 
 def test_without_flats_and_darks_there_is_neither() -> None:

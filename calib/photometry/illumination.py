@@ -41,7 +41,7 @@ def fit_illumination(
     x_px, y_px : (Tx,), (Ty,) array_like
         Nodes of the result, pixels.
     darks : sequence of Capture
-        Correct a declared black level that is not quite true.
+        Correct a declared black level that is not quite true: those of a flat's own ISO speed where there are any.
 
     Returns
     -------
@@ -63,8 +63,8 @@ def fit_illumination(
     node_x, node_y = np.meshgrid(x_px / span[0] - 1, y_px / span[1] - 1)
     surfaces = []
     for c, name in enumerate(camera.channels):
-        offset = float(np.mean([dark_mean(dark, camera.cfa, c) for dark in darks])) if darks else 0.0
-        cells = np.stack([_cell_means(flat, camera.cfa, c, cell_px) for flat in flats]) - offset
+        offsets = _offsets(flats, [(dark, dark_mean(dark, camera.cfa, c)) for dark in darks])
+        cells = np.stack([_cell_means(flat, camera.cfa, c, cell_px) for flat in flats]) - offsets[:, None, None]
         relative = _combined(cells)
         where = np.isfinite(relative)
         if where.sum() < 4 * _terms(DEGREES[0]):
@@ -81,6 +81,16 @@ def fit_illumination(
         surfaces.append(np.maximum(nodes / dense.max(), 0.0))
         _log.debug("illumination of %s: degree %d, %d cells of %d px", name, degree, len(at), cell_px)
     return Illumination(x_px, y_px, np.array(surfaces), camera.channels)
+
+
+def _offsets(flats: Sequence[Capture], darks: Sequence[tuple[Capture, float]]) -> npt.NDArray[np.float64]:
+    """Signal (F,) of each flat without light, from the darks of its own ISO speed, or all where it has none."""
+    offsets = np.zeros(len(flats))
+    for f, flat in enumerate(flats):
+        own = [mean for dark, mean in darks if dark.setting.iso == flat.setting.iso]
+        if darks:
+            offsets[f] = np.mean(own or [mean for _, mean in darks])
+    return offsets
 
 
 def _cell_means(flat: Capture, cfa: str, channel: int, cell_px: int) -> npt.NDArray[np.float64]:
