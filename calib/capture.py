@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from calib.picture import Picture, decode_raster, decode_tiff, is_dng, require_sane_size, tiff_metadata
+from calib.picture import Picture, decode_raster, decode_tiff, dng_colours, is_dng, require_sane_size, tiff_metadata
+from psfbank.camera import Matrix
 from psfbank.errors import CaptureUnusable
 from psfbank.isp import srgb_decode
 from psfbank.model import CFA_PATTERNS, Camera, Capture, Setting
@@ -156,11 +157,12 @@ def _decode_raw(blob: bytes, where: str) -> Picture:
         dn = raw.raw_image_visible.copy()
         cfa, black_dn = _raw_colours(raw, where)
         white_dn = float(raw.white_level)
+        colours = None if cfa == "mono" else dng_colours(blob) or _colours(raw.rgb_xyz_matrix)
     # LibRaw overlooks the ISO of TIFF/EP tags; most RAW formats (DNG, NEF, ARW, CR2, PEF) are TIFF and say it there
     numbers, maker, model = tiff_metadata(blob)
     exposure_s = numbers.pop("exposure_s", math.nan)
     digest = hashlib.sha256(blob).hexdigest()
-    return Picture(dn, cfa, digest, black_dn, white_dn, exposure_s, Setting(**numbers), maker, model)
+    return Picture(dn, cfa, digest, black_dn, white_dn, exposure_s, Setting(**numbers), maker, model, colours)
 
 
 def _raw_colours(raw: Any, where: str) -> tuple[str, tuple[float, ...]]:
@@ -175,6 +177,11 @@ def _raw_colours(raw: Any, where: str) -> tuple[str, tuple[float, ...]]:
             "its colour filter array is not a Bayer pattern", where=where, remedy="Use a Bayer or monochrome camera"
         )
     return cfa, tuple(float(np.mean([black[i] for i in sites if letters[i] == colour])) for colour in "RGB")
+
+
+def _colours(matrix: npt.NDArray[np.float32]) -> Matrix | None:
+    """LibRaw's matrix (4, 3) of cameras that it knows, without the row of the second green; else it is all zeros."""
+    return tuple(map(tuple, matrix[:3].tolist())) if np.linalg.matrix_rank(matrix[:3]) == 3 else None
 
 
 def _require_agreement(

@@ -11,12 +11,12 @@ import numpy as np
 import numpy.typing as npt
 import tifffile
 
+from psfbank.isp import XYZ_TO_SRGB, daylight_gains
 from psfbank.model import CFA_PATTERNS
 
 _BYTE, _ASCII, _SHORT, _LONG, _RATIONAL, _SRATIONAL = 1, 2, 3, 4, 5, 10  # TIFF 6.0, section 2: types of fields
 _CFA, _LINEAR_RAW, _BLACK_IS_ZERO = 32803, 34892, 1  # photometric interpretations
 _D65 = 21  # EXIF 2.3, LightSource
-_XYZ_TO_SRGB = (3.2405, -1.5371, -0.4985, -0.9693, 1.8760, 0.0416, 0.0556, -0.2040, 1.0572)  # IEC 61966-2-1
 
 
 def write_dng(
@@ -32,11 +32,12 @@ def write_dng(
     iso: float = float("nan"),
     f_number: float = float("nan"),
     focal_mm: float = float("nan"),
+    xyz_to_camera: npt.ArrayLike | None = None,
 ) -> None:
     """Write one uncompressed 16-bit DNG 1.4 (Adobe, Digital Negative Specification, 2012).
 
     Exposure, ISO, f-number and focal length go into the first directory as TIFF/EP (ISO 12234-2) has them, on which
-    DNG is built. The colour matrix is that of sRGB primaries: a stand-in, for which no measurement here asks.
+    DNG is built. ColorMatrix1 is for daylight, D65, and AsShotNeutral is what the camera sees of it.
 
     Parameters
     ----------
@@ -51,6 +52,8 @@ def write_dng(
         ASCII.
     exposure_s, iso, f_number, focal_mm : float
         Left out where NaN.
+    xyz_to_camera : (3, 3) array_like, optional
+        Colours of the camera; those of sRGB primaries by default.
 
     Raises
     ------
@@ -70,7 +73,11 @@ def write_dng(
         (50713, _SHORT, 2, (1, 1), True),  # BlackLevelRepeatDim
         (50714, _RATIONAL, 1, _rational(black_level), True),
         (50717, _LONG, 1, round(white_level), True),
-        *(_colour_tags(cfa) if cfa != "mono" else ()),
+        *(
+            _colour_tags(cfa, np.asarray(XYZ_TO_SRGB if xyz_to_camera is None else xyz_to_camera))
+            if cfa != "mono"
+            else ()
+        ),
         *_setting_tags(exposure_s, iso, f_number, focal_mm),
     ]
     tifffile.imwrite(
@@ -87,15 +94,16 @@ def write_dng(
             tif.pages.first.tags["PhotometricInterpretation"].overwrite(_LINEAR_RAW)
 
 
-def _colour_tags(cfa: str) -> list[tuple[Any, ...]]:
-    matrix = [part for value in _XYZ_TO_SRGB for part in (round(value * 10_000), 10_000)]
+def _colour_tags(cfa: str, xyz_to_camera: npt.NDArray[Any]) -> list[tuple[Any, ...]]:
+    matrix = [part for value in xyz_to_camera.ravel() for part in (round(value * 10_000), 10_000)]
+    neutral = [part for gain in daylight_gains(xyz_to_camera) for part in _rational(1 / gain)]
     return [
         (33421, _SHORT, 2, (2, 2), True),  # CFARepeatPatternDim
         (33422, _BYTE, 4, bytes("RGB".index(colour) for colour in cfa), True),  # CFAPattern
         (50710, _BYTE, 3, bytes((0, 1, 2)), True),  # CFAPlaneColor
         (50711, _SHORT, 1, 1, True),  # CFALayout: rectangular
         (50721, _SRATIONAL, 9, tuple(matrix), True),  # ColorMatrix1
-        (50728, _RATIONAL, 3, (1, 1) * 3, True),  # AsShotNeutral
+        (50728, _RATIONAL, 3, tuple(neutral), True),  # AsShotNeutral
         (50778, _SHORT, 1, _D65, True),  # CalibrationIlluminant1
     ]
 

@@ -364,7 +364,8 @@ def _camera(path: Path, table: _CameraTable, sample: Picture | None) -> Camera:
     cfa = table.cfa or (sample.cfa if sample else "mono")
     maker = table.make or (sample.maker if sample else "") or "unknown"
     model = table.model or (sample.model if sample else "") or "unknown"
-    return Camera(maker, model, size_px, cfa, table.serial, table.lens, table.pixel_pitch_um or _NAN)
+    colours = sample.xyz_to_camera if sample and cfa != "mono" else None
+    return Camera(maker, model, size_px, cfa, table.serial, table.lens, table.pixel_pitch_um or _NAN, colours)
 
 
 def _levels(

@@ -15,6 +15,7 @@ import numpy.typing as npt
 import tifffile
 from PIL import Image
 
+from psfbank.camera import Matrix
 from psfbank.errors import CaptureUnusable
 from psfbank.model import Setting
 
@@ -23,6 +24,8 @@ _UNKNOWN_SETTING = Setting()
 _EXIF_IFD = 34665
 _TO_RGB = {3: cv2.COLOR_BGR2RGB, 4: cv2.COLOR_BGRA2RGBA}  # by the channels of what OpenCV decodes
 _SETTING_TAGS = {"exposure_s": 33434, "f_number": 33437, "iso": 34855, "focal_mm": 37386}  # EXIF 2.3, table 7
+_COLOUR_TAGS = ((50721, 50778), (50722, 50779))  # DNG 1.4: ColorMatrix1, 2 and CalibrationIlluminant1, 2
+_NEAR_D65 = (21, 22, 20, 23, 1)  # EXIF 2.3, LightSource: D65, D75, D55, D50, daylight
 _SETTING_NAMES = {  # under which tifffile gives them
     "exposure_s": ("ExposureTime",),
     "f_number": ("FNumber",),
@@ -36,7 +39,7 @@ class Picture:
     """Contents of one file: `dn` (H, W) or (H, W, 3), as stored.
 
     `cfa` of anything but RAW is "RGB" or "mono", by the number of channels that differ; `black_dn` (C,) and `white_dn`
-    are None unless the file is RAW.
+    are None unless the file is RAW; so is `xyz_to_camera` (3, 3), and where the file says nothing of colours.
     """
 
     dn: npt.NDArray[Any]
@@ -48,6 +51,7 @@ class Picture:
     setting: Setting = _UNKNOWN_SETTING
     maker: str = ""
     model: str = ""
+    xyz_to_camera: Matrix | None = None
 
 
 def decode_raster(blob: bytes, where: str) -> Picture:
@@ -97,6 +101,27 @@ def tiff_metadata(blob: bytes) -> tuple[dict[str, float], str, str]:
         tags = tif.pages.first.tags
         maker, model = (str(tags[name].value).strip() if name in tags else "" for name in ("Make", "Model"))
         return _tiff_setting(tags), maker, model
+
+
+def dng_colours(blob: bytes) -> Matrix | None:
+    """Matrix (3, 3) from XYZ to the camera of a DNG, the one made in light nearest to D65; None where there is none.
+
+    CameraCalibration and AnalogBalance of DNG 1.4, which scale whole channels, are left out: white balance undoes them.
+    """
+    if not is_dng(blob):
+        return None
+    with tifffile.TiffFile(io.BytesIO(blob)) as tif:
+        tags = tif.pages.first.tags
+        by_light = {
+            int(tags[light].value) if light in tags else 0: np.asarray(tags[matrix].value, dtype=np.float64)
+            for matrix, light in _COLOUR_TAGS
+            if matrix in tags
+        }
+    for light in (*_NEAR_D65, *by_light):
+        if light in by_light and by_light[light].size == 18:  # nine fractions
+            numerator, denominator = by_light[light].reshape(9, 2).T
+            return tuple(map(tuple, (numerator / denominator).reshape(3, 3).tolist()))
+    return None
 
 
 def require_sane_size(height: int, width: int, where: str) -> None:

@@ -190,6 +190,7 @@ def _write_picture(path: Path, dn: npt.NDArray[np.uint16], bank: PsfBank, exposu
     write_dng(
         path, dn, cfa=camera.cfa, black_level=black, white_level=white, maker=camera.maker, model=camera.model,
         exposure_s=exposure_s, iso=setting.iso, f_number=setting.f_number, focal_mm=setting.focal_mm,
+        xyz_to_camera=camera.xyz_to_camera,
     )  # fmt: skip
 
 

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import numpy as np
 import pytest
 import rawpy
+import tifffile
 
 from calib.capture import read_picture
 from calib.dng import write_dng
+from calib.picture import dng_colours
+from psfbank.isp import camera_to_srgb, daylight_gains, known_cameras
 from psfbank.model import Setting
 
 BAYER = ("RGGB", "BGGR", "GRBG", "GBRG")
@@ -71,6 +75,44 @@ def test_libraw_can_develop_it(tmp_path: Path) -> None:
         developed = raw.postprocess(output_color=rawpy.ColorSpace.raw, no_auto_bright=True)
     red, green, blue = developed[10:-10, 10:-10].reshape(-1, 3).mean(axis=0)
     assert red > 10 * max(green, blue, 1)
+
+
+def test_colours_survive_the_file(tmp_path: Path) -> None:
+    path, matrix = tmp_path / "a.dng", np.array([[0.66, -0.21, -0.06], [-0.48, 1.3, 0.19], [-0.1, 0.16, 0.52]])
+    write_dng(path, mosaic(), cfa="GRBG", black_level=64, white_level=1023, maker="M", model="N", xyz_to_camera=matrix)
+    np.testing.assert_allclose(read_picture(path).xyz_to_camera, matrix, atol=1e-4)
+    with rawpy.imread(str(path)) as raw:  # its own development starts from the gains for daylight
+        gains = np.array(raw.camera_whitebalance[:3]) / raw.camera_whitebalance[1]
+    np.testing.assert_allclose(gains, daylight_gains(matrix), rtol=1e-4)
+
+
+def test_libraw_finds_the_same_matrix_to_srgb(tmp_path: Path) -> None:
+    """Rows and columns swapped, or the white of another illuminant, would show."""
+    path, matrix = tmp_path / "a.dng", known_cameras()["Darmstadt Noise Dataset, camera 4"]
+    write_dng(path, mosaic(), cfa="RGGB", black_level=64, white_level=1023, maker="M", model="N", xyz_to_camera=matrix)
+    with rawpy.imread(str(path)) as raw:
+        theirs = raw.color_matrix[:, :3]
+    np.testing.assert_allclose(camera_to_srgb(matrix), theirs, atol=2e-3)
+
+
+def test_of_two_matrices_the_one_nearest_to_daylight_is_taken() -> None:
+    stream, fractions = io.BytesIO(), [part for value in range(1, 10) for part in (value, 10)]
+    tags = [
+        (50706, 1, 4, bytes((1, 4, 0, 0)), True),
+        (50721, 10, 9, tuple(fractions), True),  # made in tungsten light
+        (50722, 10, 9, tuple(fractions[::-1]), True),
+        (50778, 3, 1, 17, True),
+        (50779, 3, 1, 21, True),
+    ]
+    tifffile.imwrite(stream, mosaic(), extratags=tags, metadata=None)
+    np.testing.assert_allclose(dng_colours(stream.getvalue()), 10 / np.arange(9.0, 0, -1).reshape(3, 3))
+    assert dng_colours(b"P5 no DNG") is None
+
+
+def test_a_monochrome_file_has_no_colours(tmp_path: Path) -> None:
+    path = tmp_path / "a.dng"
+    write_dng(path, mosaic(), cfa="mono", black_level=64, white_level=1023, maker="M", model="N")
+    assert read_picture(path).xyz_to_camera is None
 
 
 @pytest.mark.parametrize(

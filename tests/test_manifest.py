@@ -252,8 +252,10 @@ def test_raw_brings_all_of_its_own(session: Path) -> None:
         model="Self",
         iso=200,
         exposure_s=0.25,
+        xyz_to_camera=np.diag([0.5, 1.0, 0.6]),
     )
     plan = load_plan(describe(session, "[camera]\n" + FLAT.replace("png", "dng")))
+    assert plan.camera.xyz_to_camera == ((0.5, 0, 0), (0, 1, 0), (0, 0, 0.6))
     assert (plan.camera.maker, plan.camera.model, plan.camera.cfa) == ("Own", "Self", "BGGR")
     assert (plan.camera.size_px, plan.black_level, plan.white_level) == ((26, 34), (50.0,) * 3, 1000.0)
     assert plan.setting.iso == 200

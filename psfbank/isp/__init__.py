@@ -8,6 +8,8 @@ takes them back, so that an ordinary photograph becomes the light that a camera 
 from __future__ import annotations
 
 from psfbank.isp.colour import (
+    SRGB_TO_XYZ,
+    XYZ_TO_SRGB,
     apply_matrix,
     camera_to_srgb,
     daylight_gains,
@@ -17,12 +19,14 @@ from psfbank.isp.colour import (
     srgb_to_camera,
 )
 from psfbank.isp.demosaic import Method, demosaic
-from psfbank.isp.development import Development, process, sample_development, unprocess
+from psfbank.isp.development import Development, camera_light, process, sample_development, unprocess
 from psfbank.isp.jpeg import Subsampling, encode_jpeg, jpeg
 from psfbank.isp.levels import subtract_black, white_balance
 from psfbank.isp.tone import Filmic, Smoothstep, Srgb, Tone, srgb_decode, srgb_encode, tone_map, tone_unmap
 
 __all__ = [
+    "SRGB_TO_XYZ",
+    "XYZ_TO_SRGB",
     "Development",
     "Filmic",
     "Method",
@@ -31,6 +35,7 @@ __all__ = [
     "Subsampling",
     "Tone",
     "apply_matrix",
+    "camera_light",
     "camera_to_srgb",
     "daylight_gains",
     "demosaic",
