@@ -74,7 +74,7 @@ def daylight_gains(xyz_to_camera: npt.ArrayLike) -> Matrix:
 
 
 def apply_matrix(image: FloatArray, matrix: npt.ArrayLike) -> Image:
-    """Multiply the colours of every pixel of linear light, (H, W, 3), by a matrix (3, 3)."""
+    """Multiply the colours of every pixel of linear light, (H, W, 3), by a matrix (3, 3); (H, W) by one row of it."""
     return np.asarray(cv2.transform(np.asarray(image, dtype=np.float32), np.asarray(matrix, dtype=np.float32)))
 
 

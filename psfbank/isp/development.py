@@ -6,7 +6,7 @@ light, between the gains and the tone curve, whichever way.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -72,9 +72,7 @@ def process(
     """
     gains = np.asarray(development.gains) * development.brightness
     picture = np.empty(light.shape, dtype=dtype)
-    rows = max(STRIP_PIXELS // light.shape[1], 1)  # the steps of a strip find it in the processor's cache
-    for top in range(0, len(light), rows):
-        here = np.s_[top : top + rows]
+    for here in _strips(light.shape):
         balanced = np.minimum(apply_matrix(light[here], np.diag(gains)), np.float32(1))
         picture[here] = tone_map(apply_matrix(balanced, development.matrix), development.tone, dtype)
     return picture
@@ -95,26 +93,52 @@ def unprocess(picture: npt.NDArray[Any], development: Development) -> Image:
         Camera R, G, B, linear, 0..1. `process` gives the picture back wherever the camera can see its colours and the
         mean of the white-balanced ones is below `development.highlights`.
     """
-    from_srgb = np.linalg.inv(development.matrix)
     light = np.empty(picture.shape, dtype=np.float32)
-    rows = max(STRIP_PIXELS // picture.shape[1], 1)
-    for top in range(0, len(picture), rows):
-        here = np.s_[top : top + rows]
-        camera = apply_matrix(tone_unmap(picture[here], development.tone), from_srgb)
-        np.clip(_without_gains(camera, development), 0, 1, out=light[here])
+    for here in _strips(picture.shape):
+        linear = tone_unmap(picture[here], development.tone)
+        np.minimum(camera_light(linear, development), np.float32(1), out=light[here])
     return light
+
+
+def camera_light(linear: Image, development: Development) -> Image:
+    """Turn linear sRGB light into that of the camera, before its white balance: what follows the curve in `unprocess`.
+
+    Parameters
+    ----------
+    linear : (H, W, 3) float32
+        Light, white = 1; what is brighter stays brighter.
+    development : Development
+
+    Returns
+    -------
+    (H, W, 3) float32
+        Colours that the camera cannot see are clipped at 0.
+    """
+    from_srgb = np.linalg.inv(development.matrix)
+    light = np.empty(linear.shape, dtype=np.float32)
+    for here in _strips(linear.shape):
+        np.maximum(_without_gains(apply_matrix(linear[here], from_srgb), development), np.float32(0), out=light[here])
+    return light
+
+
+def _strips(shape: tuple[int, ...]) -> Iterator[slice]:
+    """Rows of a picture, few enough that the steps of a strip find it in the processor's cache."""
+    rows = max(STRIP_PIXELS // shape[1], 1)
+    for top in range(0, shape[0], rows):
+        yield slice(top, top + rows)
 
 
 def _without_gains(camera: Image, development: Development) -> Image:
     inverse = 1 / (np.asarray(development.gains) * development.brightness)
     darker = apply_matrix(camera, np.diag(inverse))
-    start = np.float32(development.highlights)
-    if start == 1:
-        return darker
-    grey = camera.mean(axis=2, keepdims=True)
-    mask = np.square(np.clip((grey - start) / (1 - start), 0, 1))
-    # towards the light itself as the mask rises to one; a gain below one is always undone
-    return np.where(inverse < 1, darker + mask * (camera - darker), darker)
+    start = development.highlights
+    if start < 1:
+        grey = apply_matrix(camera, np.full((1, 3), 1 / 3))
+        bright = grey > start
+        mask = np.square(np.minimum((grey[bright] - start) / (1 - start), 1))[:, None]
+        # towards the light itself as the mask rises to one; a gain below one is always undone
+        darker[bright] = camera[bright] * np.maximum(mask + (1 - mask) * inverse, inverse)
+    return darker
 
 
 def sample_development(

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 
@@ -156,7 +157,8 @@ def tone_unmap(encoded: npt.NDArray[Any], tone: Tone) -> Image:
         Light, 0..1.
     """
     if encoded.dtype in (np.uint8, np.uint16):
-        return np.take(_inverse_table(tone, int(np.iinfo(encoded.dtype).max)), encoded)
+        table = _inverse_table(tone, int(np.iinfo(encoded.dtype).max))
+        return np.take(table, encoded) if encoded.dtype == np.uint16 else np.asarray(cv2.LUT(encoded, table))
     return np.asarray(tone.decode(encoded), dtype=np.float32)
 
 
