@@ -20,7 +20,7 @@ from psfbank.arrays import FloatArray
 from psfbank.bank import PsfBank
 from psfbank.errors import ImageError, MissingPartError
 from psfbank.model import Calibration, Camera, NoiseModel
-from psfbank.sensor import cfa_sites, digitise, mosaic, read_out
+from psfbank.sensor import Sensor, cfa_sites, mosaic
 
 KINDS = ("led", "slanted_edge", "chessboard", "flat", "dark", "noise_target")
 RESPONSE = {"R": 0.6, "G": 1.0, "B": 0.7, "Y": 1.0}  # of each channel to the light that all targets are shown in
@@ -39,7 +39,8 @@ class Shot:
     kind: str
     name: str
     electrons: FloatArray
-    exposure_s: float
+    calibration: Calibration
+    exposure_s: float = EXPOSURE_S
 
 
 def shots(bank: PsfBank) -> Iterator[Shot]:
@@ -54,7 +55,7 @@ def shots(bank: PsfBank) -> Iterator[Shot]:
     ------
     Shot
         3 LED frames, 2 of slanted squares, 10 of a chessboard, flats in pairs at three levels, a pair of darks,
-        3 of a noise target.
+        3 of a noise target; flats and darks again at every other ISO speed at which the bank knows the noise.
 
     Raises
     ------
@@ -73,25 +74,38 @@ def shots(bank: PsfBank) -> Iterator[Shot]:
     for i, view in enumerate(views.LED_VIEWS):
         pose = views.frontal_pose(lens, grid.pitch_mm, views.LED_PITCH_PX, view)
         light = render_points(lens, grid, pose) * shading
-        yield Shot("led", f"led_{i}", expose(light, calibration, camera, LED_PEAK), EXPOSURE_S)
+        yield Shot("led", f"led_{i}", expose(light, calibration, camera, LED_PEAK), calibration)
     edge_pitch_px = views.EDGE_PITCH * camera.size_px[1]
     for i, view in enumerate(views.EDGE_VIEWS):
         pose = views.frontal_pose(lens, views.EDGES.pitch_mm, edge_pitch_px, view)
         light = render_chart(lens, views.EDGES, pose) * shading
-        yield Shot("slanted_edge", f"edge_{i}", expose(light, calibration, camera, CHART_PEAK), EXPOSURE_S)
+        yield Shot("slanted_edge", f"edge_{i}", expose(light, calibration, camera, CHART_PEAK), calibration)
     for i, pose in enumerate(views.board_poses(lens)):
         light = render_chart(lens, views.BOARD, pose) * shading
-        yield Shot("chessboard", f"board_{i}", expose(light, calibration, camera, CHART_PEAK), EXPOSURE_S)
-    for level in FLAT_LEVELS:
-        electrons = expose(shading, calibration, camera, level)
-        for i in range(2):
-            yield Shot("flat", f"flat_{100 * level:02.0f}_{i}", electrons, EXPOSURE_S)
-    for i in range(2):
-        yield Shot("dark", f"dark_{i}", np.zeros(camera.size_px), EXPOSURE_S)
+        yield Shot("chessboard", f"board_{i}", expose(light, calibration, camera, CHART_PEAK), calibration)
+    yield from _flats_and_darks(calibration, camera, shading)
     target = views.noise_target(camera.size_px)
     for i, pose in enumerate(views.noise_poses(lens, target)):
         light = render_chart(lens, target, pose) * shading
-        yield Shot("noise_target", f"noise_{i}", expose(light, calibration, camera, CHART_PEAK), EXPOSURE_S)
+        yield Shot("noise_target", f"noise_{i}", expose(light, calibration, camera, CHART_PEAK), calibration)
+
+    for iso in other_isos(calibration):
+        yield from _flats_and_darks(bank.at(iso=iso), camera, shading, f"iso{iso:g}_")
+
+
+def _flats_and_darks(calibration: Calibration, camera: Camera, shading: FloatArray, prefix: str = "") -> Iterator[Shot]:
+    for level in FLAT_LEVELS:
+        electrons = expose(shading, calibration, camera, level)
+        for i in range(2):
+            yield Shot("flat", f"{prefix}flat_{100 * level:02.0f}_{i}", electrons, calibration)
+    for i in range(2):
+        yield Shot("dark", f"{prefix}dark_{i}", np.zeros(camera.size_px), calibration)
+
+
+def other_isos(calibration: Calibration) -> list[float]:
+    """ISO speeds at which noise is known, but the calibration's own."""
+    known = [] if calibration.noise_by_iso is None else calibration.noise_by_iso.iso.tolist()
+    return [iso for iso in known if iso != calibration.setting.iso]
 
 
 def shading_of(calibration: Calibration, camera: Camera) -> npt.NDArray[np.float64]:
@@ -147,14 +161,14 @@ def write_session(
     if unknown := set(dng) - set(KINDS):
         raise ValueError(f"`dng` must name kinds of capture, {', '.join(KINDS)}, got {', '.join(sorted(unknown))}")
     files = []
-    for i, (shot, own_rng) in enumerate(zip(shots(bank), rng.spawn(SHOTS), strict=True)):
-        report("rendering", i, SHOTS)
-        dn = _take(shot, bank, own_rng)
+    total = SHOTS + len(other_isos(bank.at())) * (2 * len(FLAT_LEVELS) + 2)
+    for i, (shot, own_rng) in enumerate(zip(shots(bank), rng.spawn(total), strict=True)):
+        report("rendering", i, total)
         path = folder / shot.kind / (shot.name + _suffix(shot.kind, dng))
         path.parent.mkdir(parents=True, exist_ok=True)
-        _write_picture(path, dn, bank, shot.exposure_s)
+        _write_picture(path, _take(shot, bank.camera, own_rng), bank.camera, shot)
         files.append(path)
-    report("rendering", SHOTS, SHOTS)
+    report("rendering", total, total)
     pattern, plan, truth = (folder / name for name in (PATTERN, "capture.toml", "truth.h5"))
     _write_png(pattern, np.where(views.noise_target(bank.camera.size_px).pattern, 0, 255).astype(np.uint8))
     plan.write_text(describe(bank, dng), encoding="utf-8")
@@ -162,13 +176,12 @@ def write_session(
     return [*files, pattern, plan, truth]
 
 
-def _take(shot: Shot, bank: PsfBank, rng: np.random.Generator) -> npt.NDArray[np.uint16]:
-    """Draw the noise of one picture, and convert it to DN; dark current or read noise that nobody measured are none."""
-    noise = _noise_of(bank.at())
-    sites = cfa_sites(bank.camera.cfa, bank.camera.size_px)
-    expected_e = shot.electrons + np.nan_to_num(noise.dark_e_per_s)[sites] * shot.exposure_s
-    read_e = read_out(expected_e, np.nan_to_num(noise.read_noise_e)[sites], rng)
-    return digitise(read_e, noise.gain_dn_per_e[sites], noise.black_dn[sites], noise.white_dn[sites]).astype(np.uint16)
+def _take(shot: Shot, camera: Camera, rng: np.random.Generator) -> npt.NDArray[np.uint16]:
+    """Read one picture out; dark current or read noise that nobody measured are none."""
+    noise = _noise_of(shot.calibration)
+    full_e = ((noise.white_dn - noise.black_dn) / noise.gain_dn_per_e)[cfa_sites(camera.cfa, camera.size_px)]
+    sensor = Sensor(noise, camera.cfa, exposure_s=shot.exposure_s)
+    return sensor(shot.electrons / full_e, rng).astype(np.uint16)
 
 
 def _noise_of(calibration: Calibration) -> NoiseModel:
@@ -181,15 +194,15 @@ def _suffix(kind: str, dng: Collection[str]) -> str:
     return ".dng" if kind in dng else ".png"
 
 
-def _write_picture(path: Path, dn: npt.NDArray[np.uint16], bank: PsfBank, exposure_s: float) -> None:
+def _write_picture(path: Path, dn: npt.NDArray[np.uint16], camera: Camera, shot: Shot) -> None:
     if path.suffix == ".png":
         _write_png(path, dn)
         return
-    camera, setting = bank.camera, bank.at().setting
-    black, white = _levels(bank)
+    setting = shot.calibration.setting
+    black, white = _levels(shot.calibration)
     write_dng(
         path, dn, cfa=camera.cfa, black_level=black, white_level=white, maker=camera.maker, model=camera.model,
-        exposure_s=exposure_s, iso=setting.iso, f_number=setting.f_number, focal_mm=setting.focal_mm,
+        exposure_s=shot.exposure_s, iso=setting.iso, f_number=setting.f_number, focal_mm=setting.focal_mm,
         xyz_to_camera=camera.xyz_to_camera,
     )  # fmt: skip
 
@@ -199,9 +212,9 @@ def _write_png(path: Path, values: npt.NDArray[np.unsignedinteger[Any]]) -> None
         raise ImageError("the picture cannot be written", where=str(path), remedy="Is the folder writable?")
 
 
-def _levels(bank: PsfBank) -> tuple[float, float]:
+def _levels(calibration: Calibration) -> tuple[float, float]:
     """Black and white level of all channels, DN, as a capture.toml declares them."""
-    noise = _noise_of(bank.at())
+    noise = _noise_of(calibration)
     return round(float(np.mean(noise.black_dn)), 3), float(np.min(noise.white_dn))
 
 
@@ -209,7 +222,7 @@ def describe(bank: PsfBank, dng: Collection[str] = ()) -> str:
     """Write the capture.toml of a rendered session, the kinds in `dng` being DNG and the others PNG."""
     camera, calibration = bank.camera, bank.at()
     setting, wavefront = calibration.setting, calibration.wavefront
-    black, white = _levels(bank)
+    black, white = _levels(calibration)
     about = {
         "make": camera.maker, "model": camera.model, "serial": camera.serial, "lens": camera.lens,
         "width": camera.size_px[1], "height": camera.size_px[0], "pixel_pitch_um": camera.pitch_um,
@@ -228,7 +241,11 @@ def describe(bank: PsfBank, dng: Collection[str] = ()) -> str:
     known = {key: value for key, value in about.items() if value not in (None, "") and value == value}
     tables = ["# A session rendered by `psfbank synth`: truth.h5 is the camera it was rendered from.", "[camera]"]
     tables += [f"{key} = {json.dumps(value)}" for key, value in known.items()]
-    for kind, geometry in targets:
-        entry = {"kind": kind, "files": f"{kind}/*{_suffix(kind, dng)}", **geometry, "exposure_s": EXPOSURE_S}
+    isos = other_isos(calibration)
+    stem = {"flat": "flat_*", "dark": "dark_*"} if isos else {}
+    entries = [(kind, stem.get(kind, "*"), geometry) for kind, geometry in targets]
+    entries += [(kind, f"iso{iso:g}_*", {"iso": iso}) for iso in isos for kind in ("flat", "dark")]
+    for kind, names, geometry in entries:
+        entry = {"kind": kind, "files": f"{kind}/{names}{_suffix(kind, dng)}", **geometry, "exposure_s": EXPOSURE_S}
         tables += ["", "[[capture]]", *(f"{key} = {json.dumps(value)}" for key, value in entry.items())]
     return "\n".join(tables) + "\n"
