@@ -33,6 +33,7 @@ class TransferFunctions:
     def __init__(self, kernels: Image) -> None:
         self.kernels = kernels
         self._made: dict[tuple[int, int, int, int], Spectrum] = {}
+        self._bytes = 0
         self._lock = threading.Lock()
 
     def __reduce__(self) -> tuple[type, tuple[Image]]:
@@ -45,29 +46,27 @@ class TransferFunctions:
             return made
         made = _transformed(self.kernels[row, column], height, width)
         with self._lock:
-            while self._made and (len(self._made) + 1) * made.nbytes > CACHE_BYTES:
-                self._made.pop(next(iter(self._made)))
             self._made[key] = made
+            self._bytes += made.nbytes
+            while self._bytes > CACHE_BYTES:
+                oldest = self._made.pop(next(iter(self._made)))
+                self._bytes -= oldest.nbytes
         return made
 
 
 def _transformed(kernels: Image, height: int, width: int) -> Spectrum:
-    rows = fft.rfft(_centred(kernels, width), axis=-1)
-    columns = _centred(np.swapaxes(rows, -1, -2), height)
-    return np.ascontiguousarray(np.swapaxes(fft.fft(columns, axis=-1, overwrite_x=True), -1, -2))
-
-
-def _centred(kernels: npt.NDArray[Any], size: int) -> npt.NDArray[Any]:
-    """Continue the last axis (2 r + 1,) to `size` samples, its middle on sample 0."""
+    """Transform (s, s, 2 r + 1, 2 r + 1) kernels, their middle put on sample 0: first the rows that are not zero."""
     radius = kernels.shape[-1] // 2
-    centred = np.zeros((*kernels.shape[:-1], size), dtype=kernels.dtype)
-    centred[..., : radius + 1] = kernels[..., radius:]
-    centred[..., size - radius :] = kernels[..., :radius]
-    return centred
+    rows = np.zeros((*kernels.shape[:-1], width), dtype=np.float32)
+    rows[..., : radius + 1], rows[..., width - radius :] = kernels[..., radius:], kernels[..., :radius]
+    by_row = fft.rfft(rows)
+    columns = np.zeros((*by_row.shape[:-2], height, by_row.shape[-1]), dtype=np.complex64)
+    columns[..., : radius + 1, :], columns[..., height - radius :, :] = by_row[..., radius:, :], by_row[..., :radius, :]
+    return np.asarray(fft.fft(columns, axis=-2, overwrite_x=True))
 
 
 class FourierTiles:
-    """Convolve tiles by FFT, in buffers that serve one tile after another: one of these for each thread.
+    """Convolve tiles by FFT, in buffers that serve one tile after another: not two threads at once.
 
     Parameters
     ----------
@@ -76,8 +75,10 @@ class FourierTiles:
 
     def __init__(self, transfers: TransferFunctions) -> None:
         self._transfers = transfers
-        self._radius = transfers.kernels.shape[-1] // 2
         self._buffers: dict[str, npt.NDArray[Any]] = {}
+
+    def __reduce__(self) -> tuple[type, tuple[TransferFunctions]]:
+        return FourierTiles, (self._transfers,)
 
     def spread(self, light: Image, down: Weights, across: Weights) -> Image:
         """Weight a tile, convolve it with the PSFs of its nodes and add them up.
@@ -90,61 +91,71 @@ class FourierTiles:
 
         Returns
         -------
-        (q, q, h + 2 radius, w + 2 radius) float32
+        (q, q, h + 2 reach, w + 2 reach) float32
             p q samples a pixel have kernels: p of the light, whose images are added up, or q of the result.
         """
-        (height, width), radius = light.shape[2:], self._radius
-        rows, columns = slice(radius, radius + height), slice(radius, radius + width)
+        height, width = light.shape[2:]
+        rows, columns = slice(down.reach, down.reach + height), slice(across.reach, across.reach + width)
         weighted = self._buffer("weighted", (len(across.nodes), *light.shape[:3], across.size), np.float32)
-        weighted[..., :radius] = weighted[..., columns.stop :] = 0
+        weighted[..., : columns.start] = weighted[..., columns.stop :] = 0
         np.multiply(light, across.weights[:, None, :, None], out=weighted[..., columns])
         by_row = fft.rfft(weighted)
         spectrum = self._buffer("spectrum", (*by_row.shape[:3], down.size, by_row.shape[-1]), np.complex64)
-        total = None
+        total = self._buffer("total", (*self._phases(light), *spectrum.shape[-2:]), np.complex64)
+        total[...] = 0
         for node, weight in zip(down.nodes, down.weights, strict=True):
-            spectrum[..., :radius, :] = spectrum[..., rows.stop :, :] = 0
+            spectrum[..., : rows.start, :] = spectrum[..., rows.stop :, :] = 0
             real = spectrum.view(np.float32)  # a real weight is cheaper than one made complex first
             np.multiply(by_row.view(np.float32), weight[:, None, :, None], out=real[..., rows, :])
             transformed = fft.fft(spectrum, axis=-2, overwrite_x=True)
             for part, other in zip(transformed, across.nodes, strict=True):
-                product = self._product(part, self._transfers(node, other, down.size, across.size))
-                total = product.copy() if total is None else np.add(total, product, out=total)
-        back = fft.ifft(total, axis=-2, overwrite_x=True)[..., : height + 2 * radius, :]
-        return np.asarray(fft.irfft(back, n=across.size)[..., : width + 2 * radius])
+                total += self._product(part, self._transfers(node, other, down.size, across.size))
+        back = fft.ifft(total, axis=-2, overwrite_x=True)[..., : height + 2 * down.reach, :]
+        return np.asarray(fft.irfft(back, n=across.size)[..., : width + 2 * across.reach])
 
     def collect(self, light: Image, down: Weights, across: Weights) -> Image:
         """Transpose of `spread` with mirrored kernels: convolve with the PSFs of the nodes, weight and add up.
 
         Parameters
         ----------
-        light : (p, p, h + 2 radius, w + 2 radius) float32
+        light : (p, p, h + 2 reach, w + 2 reach) float32
         down, across : Weights
 
         Returns
         -------
         (q, q, h, w) float32
         """
-        radius = self._radius
-        height, width = (n - 2 * radius for n in light.shape[2:])
-        by_row = fft.rfft(light, n=across.size)
-        spectrum = fft.fft(by_row, n=down.size, axis=-2, overwrite_x=True)
-        images = None
+        height, width = down.weights.shape[-1], across.weights.shape[-1]
+        rows, columns = slice(down.reach, down.reach + height), slice(across.reach, across.reach + width)
+        spectrum = self._buffer("spectrum", (*light.shape[:2], down.size, across.size // 2 + 1), np.complex64)
+        spectrum[..., light.shape[2] :, :] = 0
+        spectrum[..., : light.shape[2], :] = fft.rfft(light, n=across.size)
+        spectrum = fft.fft(spectrum, axis=-2, overwrite_x=True)
+        phases = self._phases(light)
+        total = np.zeros((*phases, height, width), dtype=np.float32)
+        by_row = self._buffer("by_row", (*phases, height, spectrum.shape[-1]), np.complex64)
         for other, weight_across in zip(across.nodes, across.weights, strict=True):
-            total = None
+            by_row[...] = 0
             for node, weight in zip(down.nodes, down.weights, strict=True):
                 product = self._product(spectrum, self._transfers(node, other, down.size, across.size))
-                back = fft.ifft(product, axis=-2, overwrite_x=True)[..., radius : radius + height, :].view(np.float32)
-                back *= weight[:, None, :, None]
-                total = back.copy() if total is None else np.add(total, back, out=total)
-            image = fft.irfft(total.view(np.complex64), n=across.size)[..., radius : radius + width]
+                back = fft.ifft(product, axis=-2, overwrite_x=True)[..., rows, :]
+                real = back.view(np.float32)  # as above
+                real *= weight[:, None, :, None]
+                by_row += back
+            image = fft.irfft(by_row, n=across.size)[..., columns]
             image *= weight_across[:, None]
-            images = image if images is None else np.add(images, image, out=images)
-        return np.asarray(images)
+            total += image
+        return total
+
+    def _phases(self, light: Image) -> tuple[int, int]:
+        """Say how many samples a pixel has what becomes of light."""
+        count = self._transfers.kernels.shape[2] // len(light)
+        return count, count
 
     def _product(self, spectrum: Spectrum, transfer: Spectrum) -> Spectrum:
         """Product in a buffer, added up over the samples of light where there are several."""
         product = np.multiply(spectrum, transfer, out=self._buffer("product", transfer.shape, np.complex64))
-        return product.sum((0, 1), keepdims=True) if len(spectrum) > 1 else product
+        return np.asarray(product.sum((0, 1), keepdims=True)) if len(spectrum) > 1 else product
 
     def _buffer(self, name: str, shape: tuple[int, ...], dtype: npt.DTypeLike) -> npt.NDArray[Any]:
         count = int(np.prod(shape))

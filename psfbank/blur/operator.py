@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from psfbank.blur.direct import WIDEST, DirectTiles
 from psfbank.blur.fourier import FourierTiles, TransferFunctions
-from psfbank.blur.tiling import PAD_MODES, Axis, Edge, Image, Side, Span, Weights, spans, split
+from psfbank.blur.tiling import EDGES, Axis, Edge, Image, Side, Span, Weights, spans, split
 from psfbank.errors import ImageError
 from psfbank.field import source_kernels
 from psfbank.model import PsfGrid, channel_index
@@ -69,8 +69,8 @@ class SpatiallyVaryingBlur:
     ) -> None:
         if mode not in ("scatter", "gather"):
             raise ValueError(f"`mode` must be 'scatter' or 'gather', got {mode!r}")
-        if edge not in PAD_MODES:
-            raise ValueError(f"`edge` must be one of {', '.join(map(repr, PAD_MODES))}, got {edge!r}")
+        if edge not in EDGES:
+            raise ValueError(f"`edge` must be one of {', '.join(map(repr, EDGES))}, got {edge!r}")
         if len(shape) != 2 or min(shape) < 1 or source_scale < 1:
             raise ValueError(f"`shape` must be (H, W) and `source_scale` be positive, got {shape}, {source_scale}")
         self.mode, self.source_scale, self.edge = mode, source_scale, edge
@@ -78,7 +78,12 @@ class SpatiallyVaryingBlur:
         nodes = psf_grid.kernels[channel_index(psf_grid.channels, channel)]
         kernels = _by_sample(source_kernels(nodes, psf_grid.oversample, source_scale), source_scale)
         self.radius_px = kernels.shape[-1] // 2
-        self._kernels, self._transfers = kernels, TransferFunctions(kernels)
+        self._transfers = TransferFunctions(kernels)
+        direct = kernels.shape[-1] <= WIDEST
+        self._new: Callable[[], Tiles] = (
+            partial(DirectTiles, kernels) if direct else partial(FourierTiles, self._transfers)
+        )
+        self._idle: list[Tiles] = []  # a thread takes one for as long as it works
         self._x_px, self._y_px = psf_grid.x_px, psf_grid.y_px
         self._lay_out(0, 0, (int(shape[0]), int(shape[1])))
 
@@ -105,7 +110,7 @@ class SpatiallyVaryingBlur:
         part._lay_out(self._y0 + y, self._x0 + x, (height, width))
         return part
 
-    def forward(self, x: npt.ArrayLike) -> Image:
+    def forward(self, x: Any) -> Any:
         """Blur.
 
         Parameters
@@ -126,7 +131,7 @@ class SpatiallyVaryingBlur:
         """
         return self._mapped(x, adjoint=False)
 
-    def adjoint(self, y: npt.ArrayLike) -> Image:
+    def adjoint(self, y: Any) -> Any:
         """Transpose of `forward`, edges included: (H, W) -> (source_scale H, source_scale W) float32."""
         return self._mapped(y, adjoint=True)
 
@@ -138,20 +143,16 @@ class SpatiallyVaryingBlur:
         margin = radius if scatter and self.edge != "constant" else 0
         axes = ((self._y_px - y0, shape[0]), (self._x_px - x0, shape[1]))
         self._rows, self._columns = (
-            spans(nodes, -margin, count + margin, scale if scatter else 1, radius) for nodes, count in axes
+            spans(nodes, count, margin, scale if scatter else 1, radius) for nodes, count in axes
         )
 
-        def side(samples: int, beyond_px: int, edge: Edge, spill: int) -> Side:
-            rows, columns = (Axis.of(count * samples, beyond_px * samples, edge) for count in shape)
-            return Side(rows, columns, samples, spill)
+        def side(samples: int, weighted: bool, edge: Edge) -> Side:
+            beyond = (margin if weighted else margin + cut[0].weights.reach for cut in (self._rows, self._columns))
+            rows, columns = (Axis.of(n * samples, px * samples, edge) for n, px in zip(shape, beyond, strict=True))
+            return Side(rows, columns, samples, weighted)
 
-        if scatter:
-            self._sharp, self._blurred = (
-                side(scale, margin, self.edge, 0),
-                side(1, margin + radius, "constant", 2 * radius),
-            )
-        else:
-            self._sharp, self._blurred = side(scale, radius, self.edge, 2 * radius), side(1, 0, "constant", 0)
+        # beyond the blurred image there is nothing to weight or to keep
+        self._sharp, self._blurred = side(scale, scatter, self.edge), side(1, not scatter, "constant")
 
     def _mapped(self, image: Any, adjoint: bool) -> Any:
         source, target = (self._blurred, self._sharp) if adjoint else (self._sharp, self._blurred)
@@ -173,9 +174,12 @@ class SpatiallyVaryingBlur:
                 remedy="Replace them before the blur, which would spread each over its neighbours",
             )
         window = target.window(row)
-        strip = np.zeros((window.stop - window.start, len(target.columns.index)), dtype=np.float32)
-        tiles = self._tiles()
-        convolve = tiles.spread if (self.mode == "scatter") != adjoint else tiles.collect
+        strip = np.zeros((window.stop - window.start, target.columns.extent), dtype=np.float32)
+        try:
+            tiles = self._idle.pop()
+        except IndexError:
+            tiles = self._new()
+        convolve = tiles.spread if source.weighted else tiles.collect
         for column in self._columns:
             block, place = (
                 split(part[:, side.window(column)], side.samples) for part, side in ((light, source), (strip, target))
@@ -185,12 +189,8 @@ class SpatiallyVaryingBlur:
                 place += turned[..., ::-1, ::-1]
             else:
                 place += convolve(block, row.weights, column.weights)
+        self._idle.append(tiles)
         return target.fold(strip)
-
-    def _tiles(self) -> Tiles:
-        if self._kernels.shape[-1] <= WIDEST:
-            return DirectTiles(self._kernels)
-        return FourierTiles(self._transfers)
 
 
 def _by_sample(kernels: npt.NDArray[np.float64], scale: int) -> Image:

@@ -3,40 +3,37 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
 from scipy import fft
 
-from psfbank.arrays import FloatArray, IntArray
+from psfbank.arrays import BoolArray, FloatArray, IntArray
 
 Image = npt.NDArray[np.float32]
 Edge = Literal["reflect", "edge", "constant"]
-PAD_MODES: dict[Edge, Literal["symmetric", "edge", "constant"]] = {
-    "reflect": "symmetric",
-    "edge": "edge",
-    "constant": "constant",
-}
+EDGES: tuple[Edge, ...] = get_args(Edge)
 TILE_PX = 320  # tiles no longer than this, or than four kernel radii, stay in a processor's cache
-NOTHING = -1
+MOST_CELLS = 3  # an axis of no more pixels and cells is one tile: all windows of a size share transfer functions so
 
 
 @dataclass(frozen=True)
 class Weights:
-    """The one or two nodes that act on a span, and how much.
+    """The nodes that act on a span, and how much: one or two in a cell.
 
-    `weights` (len(nodes), scale, pixels) at each of a pixel's `scale` samples; `size` is the length of a transform that
-    holds the span and what a kernel spreads beyond it.
+    `weights` (len(nodes), scale, pixels) are those at each of a pixel's `scale` samples; kernels join the span to a
+    window of the other image that goes `reach` pixels further on either side; `size` is the length of the transform.
     """
 
     nodes: tuple[int, ...]
     weights: Image
+    reach: int
     size: int
 
     def mirrored(self) -> Weights:
         """Weights of the same span read from its end."""
-        return Weights(self.nodes, self.weights[..., ::-1], self.size)
+        return Weights(self.nodes, self.weights[..., ::-1], self.reach, self.size)
 
 
 @dataclass(frozen=True)
@@ -48,14 +45,15 @@ class Span:
     weights: Weights
 
 
-def spans(nodes: FloatArray, first: int, last: int, scale: int, radius: int) -> tuple[Span, ...]:
-    """Cut pixels first..last-1 at nodes (T,), and long cells into equal parts.
+def spans(nodes: FloatArray, count: int, margin: int, scale: int, radius: int) -> tuple[Span, ...]:
+    """Cut an axis of pixels at nodes (T,), and long cells into equal parts.
 
     Parameters
     ----------
     nodes : (T,) float
         Positions, pixels, increasing; beyond the outermost ones their weights stay what they are there.
-    first, last : int
+    count, margin : int
+        Pixels 0..count-1, and as many with a weight beyond either end: none, or the radius.
     scale : int
         Samples a pixel: sample r of pixel m lies at m + (r - (scale - 1) / 2) / scale.
     radius : int
@@ -64,94 +62,108 @@ def spans(nodes: FloatArray, first: int, last: int, scale: int, radius: int) -> 
     Returns
     -------
     tuple of Span
-        A pixel whose samples fall on both sides of a node belongs to both cells, with weight zero where a sample is the
-        other cell's.
+        Of one cell each, or a single one of few cells. A pixel whose samples fall on both sides of a node belongs to
+        both cells, with weight zero where a sample is the other cell's.
     """
-    at = ((np.arange(first * scale, last * scale) - (scale - 1) / 2) / scale).reshape(-1, scale)
-    cell = np.clip(np.searchsorted(nodes, at, side="right") - 1, 0, max(len(nodes) - 2, 0))
-    upper = np.minimum(cell + 1, len(nodes) - 1)
-    fraction = np.clip((at - nodes[cell]) / np.maximum(nodes[upper] - nodes[cell], 1e-9), 0, 1)
-    fraction[upper == cell] = 0
+    pixels = np.arange(-margin, count + margin)
+    at = pixels[:, None] + (np.arange(scale) - (scale - 1) / 2) / scale
+    ends = np.searchsorted(nodes, at[[0, -1], [0, -1]], side="right") - 1
+    cells = np.clip(ends, 0, max(len(nodes) - 2, 0)).tolist()
+    if len(at) <= TILE_PX and cells[1] - cells[0] < MOST_CELLS:
+        # a margin as wide as the kernels keeps what wraps from the image, and nothing beyond it is wanted
+        reach = radius - margin
+        return (Span(0, len(at), _weights(nodes, cells, at, reach, _transform(len(at) + 2 * reach))),)
+    cell = np.clip(np.searchsorted(nodes, at, side="right") - 1, cells[0], cells[1])
     found = []
-    for c in range(int(cell[0, 0]), int(cell[-1, -1]) + 1):
+    for c in range(cells[0], cells[1] + 1):
         begin, end = np.searchsorted(cell[:, -1], c), np.searchsorted(cell[:, 0], c, side="right")
         if begin == end:
             continue
         cuts, size = _parts(int(end - begin), radius)
         for start, stop in zip(begin + cuts[:-1], begin + cuts[1:], strict=True):
-            inside, share = (cell[start:stop] == c).T, fraction[start:stop].T
-            weights = np.stack([np.where(inside, 1 - share, 0), np.where(inside, share, 0)]).astype(np.float32)
-            acting = [k for k in (0, 1) if weights[k].any()]
-            acts = Weights(tuple(c + k for k in acting), weights[acting], size)
-            found.append(Span(int(start), int(stop), acts))
+            weights = _weights(nodes, [c, c], at[start:stop], radius, size, inside=cell[start:stop] == c)
+            found.append(Span(int(start), int(stop), weights))
     return tuple(found)
+
+
+def _weights(
+    nodes: FloatArray, cells: list[int], at: FloatArray, reach: int, size: int, inside: BoolArray | bool = True
+) -> Weights:
+    """Weights of the nodes around the first to last of cells at places (pixels, scale), none where not `inside`."""
+    around = nodes[cells[0] : cells[-1] + 2]
+    share = np.array([(np.interp(at, around, one) * inside).T for one in np.eye(len(around))], dtype=np.float32)
+    acting = np.flatnonzero(share.any(axis=(1, 2)))
+    return Weights(tuple(cells[0] + int(k) for k in acting), share[acting], reach, size)
 
 
 def _parts(length: int, radius: int) -> tuple[IntArray, int]:
     """Bounds of the equal parts of a cell that together transform the fewest samples, and a part's transform."""
     fewest = -(-length // max(TILE_PX, 4 * radius))
-    sizes = {
-        count: int(fft.next_fast_len(-(-length // count) + 2 * radius, real=True)) for count in (fewest, fewest + 1)
-    }
+    sizes = {count: _transform(-(-length // count) + 2 * radius) for count in (fewest, fewest + 1)}
     count = min(sizes, key=lambda parts: parts * sizes[parts])
     return np.arange(count + 1) * length // count, sizes[count]
+
+
+def _transform(length: int) -> int:
+    return int(fft.next_fast_len(length, real=True))
 
 
 @dataclass(frozen=True)
 class Axis:
     """An axis of `count` samples, continued by `margin` samples beyond both ends.
 
-    `index` (count + 2 margin,) says which sample of the image each is a copy of, or `NOTHING` where it is black.
+    Samples `copies` (n,) of the continued axis are those of the image at `sources` (n,); others beyond it are black.
     """
 
     count: int
     margin: int
-    index: IntArray
+    copies: IntArray
+    sources: IntArray
 
     @classmethod
     def of(cls, count: int, margin: int, edge: Edge) -> Axis:
         """Continue `count` samples as `edge` says."""
-        fill: dict[str, Any] = {"constant_values": NOTHING} if edge == "constant" else {}
-        return cls(count, margin, np.pad(np.arange(count), margin, mode=PAD_MODES[edge], **fill))
+        beyond = np.concatenate([np.arange(-margin, 0), np.arange(count, count + margin)])
+        if edge == "constant":
+            return cls(count, margin, beyond[:0], beyond[:0])
+        turned = beyond % (2 * count)  # a mirror image of a mirror image is the image again
+        mirrored = np.minimum(turned, 2 * count - 1 - turned)
+        return cls(count, margin, beyond + margin, mirrored if edge == "reflect" else np.clip(beyond, 0, count - 1))
 
-    def inner(self, first: int, last: int) -> tuple[slice, slice]:
-        """Of samples first..last-1 those that are the image's own: where they are among them, and in the image."""
-        start = min(max(first, self.margin), self.margin + self.count)
-        stop = max(min(last, self.margin + self.count), start)
-        return slice(start - first, stop - first), slice(start - self.margin, stop - self.margin)
+    @property
+    def extent(self) -> int:
+        """Samples of the continued axis."""
+        return self.count + 2 * self.margin
 
-    def outer(self, first: int, last: int) -> tuple[IntArray, IntArray]:
-        """Of samples first..last-1 the copies: where they are among them, and what of the image they copy."""
-        at = np.arange(first, last)
-        beyond = ((at < self.margin) | (at >= self.margin + self.count)) & (self.index[first:last] != NOTHING)
-        return at[beyond] - first, self.index[first:last][beyond]
+    @property
+    def core(self) -> slice:
+        """Where the image's own samples are."""
+        return slice(self.margin, self.margin + self.count)
 
-    def read(self, image: npt.NDArray[Any], first: int, last: int, part: Image) -> None:
-        """Fill `part` with samples first..last-1 of the continued image, along the first dimension of both."""
-        here, there = self.inner(first, last)
-        copies, sources = self.outer(first, last)
-        part[here] = image[there]
-        part[copies] = image[sources]
-
-    def add(self, image: Image, first: int, last: int, part: Image) -> None:
-        """Transpose of `read`: add each sample to the one that it is a copy of."""
-        here, there = self.inner(first, last)
-        copies, sources = self.outer(first, last)
-        image[there] += part[here]
-        np.add.at(image, sources, part[copies])
+    def within(self, window: slice) -> tuple[slice, slice, IntArray, IntArray]:
+        """Of a window of the continued axis: the image's own samples in it and in the image, and copies likewise."""
+        start = min(max(window.start, self.margin), self.margin + self.count)
+        stop = max(min(window.stop, self.margin + self.count), start)
+        here = (self.copies >= window.start) & (self.copies < window.stop)
+        return (
+            slice(start - window.start, stop - window.start),
+            slice(start - self.margin, stop - self.margin),
+            self.copies[here] - window.start,
+            self.sources[here],
+        )
 
 
 @dataclass(frozen=True)
 class Side:
     """One of the two images that a blur maps onto each other.
 
-    `samples` a pixel along either axis; a tile's window on this side goes `spill` pixels further than its spans.
+    `samples` a pixel along either axis; on the side that is not `weighted` a tile's window reaches beyond its spans.
     """
 
     rows: Axis
     columns: Axis
     samples: int
-    spill: int
+    weighted: bool
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -160,29 +172,31 @@ class Side:
 
     def window(self, span: Span) -> slice:
         """Find the samples of the continued axis that a span's tiles have here."""
-        return slice(span.start * self.samples, (span.stop + self.spill) * self.samples)
+        beyond = 0 if self.weighted else 2 * span.weights.reach
+        return slice(span.start * self.samples, (span.stop + beyond) * self.samples)
 
     def read(self, image: npt.NDArray[Any], row: Span) -> Image:
         """Rows of the continued image that the tiles of a span of rows have."""
-        window, (first, count) = self.window(row), (self.columns.margin, self.columns.count)
-        strip = np.zeros((window.stop - window.start, len(self.columns.index)), dtype=np.float32)
-        core = strip[:, first : first + count]
-        self.rows.read(image, window.start, window.stop, core)
-        copies, sources = self.columns.outer(0, len(self.columns.index))
-        strip[:, copies] = core[:, sources]
+        window = self.window(row)
+        strip = np.zeros((window.stop - window.start, self.columns.extent), dtype=np.float32)
+        core = strip[:, self.columns.core]
+        own, at, copies, sources = self.rows.within(window)
+        core[own] = image[at]
+        core[copies] = image[sources]
+        strip[:, self.columns.copies] = core[:, self.columns.sources]
         return strip
 
     def fold(self, strip: Image) -> Image:
-        """Add up the columns of a strip that are copies of the same one of the image: (rows, columns of the image)."""
-        core = strip[:, self.columns.margin : self.columns.margin + self.columns.count]
-        copies, sources = self.columns.outer(0, len(self.columns.index))
-        np.add.at(core.T, sources, strip[:, copies].T)
+        """Add columns of a strip to those that they are copies of: (rows, columns of the image)."""
+        core = strip[:, self.columns.core]
+        np.add.at(core.T, self.columns.sources, strip[:, self.columns.copies].T)
         return core
 
     def add(self, image: Image, row: Span, strip: Image) -> None:
-        """Transpose of `read`, of a strip that is folded already."""
-        window = self.window(row)
-        self.rows.add(image, window.start, window.stop, strip)
+        """Transpose of `read`, once a strip is folded: add each row to the one that it is a copy of."""
+        own, at, copies, sources = self.rows.within(self.window(row))
+        image[at] += strip[own]
+        np.add.at(image, sources, strip[copies])
 
 
 def split(image: Any, samples: int) -> Any:
