@@ -76,6 +76,7 @@ def test_info_says_what_the_bank_holds(run: Run, bank_file: Path) -> None:
         "not captured: wavefront",
         "one of several along focus_m",
         "left out, its map is predicted to 0.02 px; its own held-out error is 0.03 px",
+        "noise at ISO 400: gain R 0.96, G 1, B 1.04 DN/e-, read noise R 1.05, G 1, B 1.1 e-",
     ):
         assert words in answer.out
     for label, numbers in (
@@ -104,6 +105,8 @@ def test_info_as_json_is_one_object_with_null_for_nan(run: Run, bank_file: Path,
     assert calibration["psf"]["flags"]["G"] == {"filled": 10}
     assert calibration["psf"]["kernel_px"] == 5
     assert calibration["noise"]["by_channel"]["dark_e_per_s"] == {"R": None, "G": None, "B": None}
+    assert [row["iso"] for row in calibration["noise_by_iso"]] == [100, 400, 1600]
+    assert calibration["noise_by_iso"][2]["by_channel"]["gain_dn_per_e"]["G"] == pytest.approx(4.0)
     assert calibration["illumination"]["by_channel"]["corner_min"]["G"] == pytest.approx(darkest)
     assert calibration["wavefront"] is None
     distortion = calibration["distortion"]

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         DistortionMap,
         EdgeResponses,
         Illumination,
+        NoiseByIso,
         NoiseModel,
         PsfEvidence,
         PsfGrid,
@@ -93,6 +94,7 @@ def _calibration(calibration: Calibration, camera: Camera) -> dict[str, Any]:
         "setting": calibration.setting.known(),
         "axis": None if calibration.axis is None else _axis(calibration.axis),
         **{name: None if part is None else summaries[name](part) for name, part in parts.items()},
+        "noise_by_iso": None if calibration.noise_by_iso is None else _noise_by_iso(calibration.noise_by_iso),
         "provenance": {key: _brief(value) for key, value in calibration.provenance.items()},
     }
 
@@ -193,6 +195,10 @@ def _noise(noise: NoiseModel) -> dict[str, Any]:
     return {"by_channel": {name: _by_channel(noise.channels, getattr(noise, name)) for name in names}}
 
 
+def _noise_by_iso(noise: NoiseByIso) -> list[dict[str, Any]]:
+    return [{"iso": iso, **_noise(noise.at(iso))} for iso in noise.iso.tolist()]
+
+
 def _evidence(evidence: PsfEvidence) -> dict[str, Any]:
     return {
         "residual_px": evidence.residual.shape[-1],
@@ -260,6 +266,9 @@ def _print_calibration(calibration: Mapping[str, Any], channels: tuple[str, ...]
         _print_distortion_figures(distortion)
     if wavefront := calibration["wavefront"]:
         stdout.print(f"wavefront: {wavefront['terms']} Zernike terms at f/{wavefront['f_number']:g}")
+    for row in calibration["noise_by_iso"] or ():
+        gain, read = (_by_name(row["by_channel"][name]) for name in ("gain_dn_per_e", "read_noise_e"))
+        stdout.print(f"noise at ISO {row['iso']:g}: gain {gain} DN/e-, read noise {read} e-")
     table = _table(calibration, channels)
     if table.row_count:
         stdout.print(table)
@@ -267,6 +276,10 @@ def _print_calibration(calibration: Mapping[str, Any], channels: tuple[str, ...]
         stdout.print(f"not captured: {', '.join(missing)}")
     for key, value in calibration["provenance"].items():
         stdout.print(f"{key}: {value}")
+
+
+def _by_name(values: Mapping[str, float]) -> str:
+    return ", ".join(f"{channel} {value:.4g}" for channel, value in values.items())
 
 
 def _print_distortion_figures(distortion: Mapping[str, Any]) -> None:
