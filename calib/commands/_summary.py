@@ -266,9 +266,6 @@ def _print_calibration(calibration: Mapping[str, Any], channels: tuple[str, ...]
         _print_distortion_figures(distortion)
     if wavefront := calibration["wavefront"]:
         stdout.print(f"wavefront: {wavefront['terms']} Zernike terms at f/{wavefront['f_number']:g}")
-    for row in calibration["noise_by_iso"] or ():
-        gain, read = (_by_name(row["by_channel"][name]) for name in ("gain_dn_per_e", "read_noise_e"))
-        stdout.print(f"noise at ISO {row['iso']:g}: gain {gain} DN/e-, read noise {read} e-")
     table = _table(calibration, channels)
     if table.row_count:
         stdout.print(table)
@@ -276,10 +273,6 @@ def _print_calibration(calibration: Mapping[str, Any], channels: tuple[str, ...]
         stdout.print(f"not captured: {', '.join(missing)}")
     for key, value in calibration["provenance"].items():
         stdout.print(f"{key}: {value}")
-
-
-def _by_name(values: Mapping[str, float]) -> str:
-    return ", ".join(f"{channel} {value:.4g}" for channel, value in values.items())
 
 
 def _print_distortion_figures(distortion: Mapping[str, Any]) -> None:
@@ -301,11 +294,18 @@ def _table(calibration: Mapping[str, Any], channels: tuple[str, ...]) -> Table:
     table.add_column("by channel")
     for channel in channels:
         table.add_column(channel, justify="right")
-    for part in _PARTS:
-        for name, values in ((calibration[part] or {}).get("by_channel") or {}).items():
-            if not all(math.isnan(value) for value in values.values()):
-                known = (values[channel] for channel in channels)
-                table.add_row(_LABELS[name], *("" if math.isnan(value) else f"{value:.4g}" for value in known))
+    rows = [
+        (_LABELS[name], values)
+        for part in _PARTS
+        for name, values in ((calibration[part] or {}).get("by_channel") or {}).items()
+    ]
+    for at in calibration["noise_by_iso"] or ():
+        for name in ("gain_dn_per_e", "read_noise_e"):
+            rows.append((f"{_LABELS[name]} at ISO {at['iso']:g}", at["by_channel"][name]))
+    for label, values in rows:
+        if not all(math.isnan(value) for value in values.values()):
+            known = (values[channel] for channel in channels)
+            table.add_row(label, *("" if math.isnan(value) else f"{value:.4g}" for value in known))
     for flag in {word: None for counts in _flag_counts(calibration) for word in counts}:
         table.add_row(f"tiles flagged {flag}", *(str(counts.get(flag, 0)) for counts in _flag_counts(calibration)))
     return table
