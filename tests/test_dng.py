@@ -95,6 +95,21 @@ def test_libraw_finds_the_same_matrix_to_srgb(tmp_path: Path) -> None:
     np.testing.assert_allclose(camera_to_srgb(matrix), theirs, atol=2e-3)
 
 
+def test_the_file_is_believed_before_the_name_of_its_camera(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """LibRaw has a matrix of its own for some models, which is what other RAW formats go by."""
+    path, matrix = tmp_path / "a.dng", np.diag([0.5, 1.0, 0.6])
+    levels: dict[str, float] = {"black_level": 64, "white_level": 1023}
+    write_dng(path, mosaic(), cfa="RGGB", **levels, maker="NIKON", model="NIKON D850", xyz_to_camera=matrix)
+    np.testing.assert_allclose(read_picture(path).xyz_to_camera, matrix, atol=1e-4)
+    monkeypatch.setattr("calib.capture.dng_colours", lambda blob: None)
+    known = read_picture(path).xyz_to_camera
+    assert known is not None
+    np.testing.assert_allclose(camera_to_srgb(known).sum(axis=1), 1)
+    assert np.abs(np.array(known) - matrix).max() > 0.1
+    write_dng(path, mosaic(), cfa="RGGB", **levels, maker="M", model="N")
+    assert read_picture(path).xyz_to_camera is None
+
+
 def test_of_two_matrices_the_one_nearest_to_daylight_is_taken() -> None:
     stream, fractions = io.BytesIO(), [part for value in range(1, 10) for part in (value, 10)]
     tags = [

@@ -24,8 +24,9 @@ from psfbank.isp import (
 )
 from psfbank.isp.demosaic import STRIP_PIXELS
 
-MATRIX = camera_to_srgb(next(iter(known_cameras().values())))
-DAYLIGHT = Development((2.0, 1.0, 1.6), MATRIX, brightness=1.25)  # type: ignore[arg-type]
+CAMERA = next(iter(known_cameras().values()))
+MATRIX = camera_to_srgb(CAMERA)
+DAYLIGHT = Development.of_camera(CAMERA, (2.0, 1.0, 1.6), brightness=1.25)
 TONES: tuple[Tone, ...] = (Srgb(), Smoothstep(), Filmic())
 
 
@@ -55,7 +56,7 @@ def test_the_highlights_alone_come_back_brighter() -> None:
 
 
 def test_white_saturates_the_sensor() -> None:
-    """Brooks et al. 2019, section 3.4: divided by its gains a white cloud would be grey-green light."""
+    """Brooks et al. 2019, section 3: divided by its gains a white cloud would be grey-green light."""
     white = np.ones((2, 2, 3), np.float32)
     np.testing.assert_allclose(unprocess(white, DAYLIGHT), 1, atol=1e-6)
     plain = replace(DAYLIGHT, highlights=1.0)
@@ -97,6 +98,13 @@ def test_neutral_light_is_grey() -> None:
     light = np.array([0.1, 0.2, 0.125], np.float32) * np.ones((2, 2, 1), np.float32)
     shown = process(light, DAYLIGHT)
     np.testing.assert_allclose(shown, srgb_encode(np.array(0.25)), atol=1e-4)
+
+
+def test_a_camera_in_daylight_shows_white_as_white() -> None:
+    """What the sensor sees of D65 (CIE XYZ below), with the gains that the matrix itself asks for."""
+    seen = CAMERA @ [0.95047, 1.0, 1.08883]
+    light = (0.5 * seen / seen[1]).astype(np.float32) * np.ones((2, 2, 1), np.float32)
+    np.testing.assert_allclose(process(light, Development.of_camera(CAMERA)), srgb_encode(np.array(0.5)), atol=2e-4)
 
 
 def test_a_camera_sees_no_negative_light() -> None:

@@ -66,7 +66,7 @@ def test_the_table_keeps_to_the_curve(tone: Tone) -> None:
     """Also where its entries are furthest apart, in the shadows."""
     light = np.concatenate([np.linspace(0, 1, 60_000), np.geomspace(1e-7, 1e-2, 60_000)]).astype(np.float32)
     light = light.reshape(300, -1, 1)
-    assert np.abs(tone_map(light, tone) - tone.encode(light)).max() < 2 / 65535
+    assert np.abs(tone_map(light, tone) - tone.encode(light)).max() < (1.8 if isinstance(tone, Filmic) else 0.8) / 65535
     eight = tone_map(light, tone, np.uint8)
     assert eight.dtype == np.uint8
     assert np.abs(eight - 255 * tone.encode(light)).max() < 0.5 + 2 * 255 / 65535

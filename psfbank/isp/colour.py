@@ -48,7 +48,7 @@ def srgb_to_camera(xyz_to_camera: npt.ArrayLike) -> Matrix:
     Returns
     -------
     (3, 3) float64
-        Each row sums to one (Brooks et al., CVPR 2019, section 3.3).
+        Each row sums to one (Brooks et al., CVPR 2019, section 3).
 
     Raises
     ------
@@ -117,7 +117,7 @@ def read_matrices(path: str | Path) -> Mapping[str, Matrix]:
 def sample_colour_matrix(
     rng: np.random.Generator, matrices: Sequence[npt.ArrayLike] | None = None, cameras: int = 4
 ) -> Matrix:
-    """Draw the matrix of a camera that could be: a random mix of real ones (Brooks et al., CVPR 2019, section 3.3).
+    """Draw the matrix of a camera that could be: a random mix of real ones (Brooks et al., CVPR 2019, section 3).
 
     Parameters
     ----------

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from psfbank.arrays import require_finite, require_shape
 from psfbank.camera import Matrix
-from psfbank.isp.colour import apply_matrix, camera_to_srgb, sample_colour_matrix
+from psfbank.isp.colour import apply_matrix, camera_to_srgb, daylight_gains, sample_colour_matrix
 from psfbank.isp.demosaic import STRIP_PIXELS
 from psfbank.isp.levels import Image
 from psfbank.isp.tone import Smoothstep, Srgb, Tone, tone_map, tone_unmap
@@ -52,6 +52,19 @@ class Development:
         object.__setattr__(self, "gains", tuple(gains.tolist()))
         object.__setattr__(self, "matrix", tuple(map(tuple, matrix.tolist())))
 
+    @classmethod
+    def of_camera(
+        cls,
+        xyz_to_camera: npt.ArrayLike,
+        gains: npt.ArrayLike | None = None,
+        tone: Tone = _SRGB,
+        brightness: float = 1.0,
+    ) -> Development:
+        """Develop what a camera sees, by its matrix (3, 3) from XYZ; `gains` (3,) are those for daylight by default."""
+        balance = daylight_gains(xyz_to_camera) if gains is None else np.asarray(gains, dtype=np.float64)
+        matrix = camera_to_srgb(xyz_to_camera)
+        return cls(tuple(balance.tolist()), tuple(map(tuple, matrix.tolist())), tone, brightness)
+
 
 def process(
     light: npt.NDArray[Any], development: Development, dtype: type[np.float32] | type[np.uint8] = np.float32
@@ -68,7 +81,7 @@ def process(
     Returns
     -------
     (H, W, 3) float32 0..1, or uint8 0..255
-        SRGB values; those of the tone curve are within 2 / 65535 of its formula.
+        SRGB values, from the table of `tone_map`.
     """
     gains = np.asarray(development.gains) * development.brightness
     picture = np.empty(light.shape, dtype=dtype)
@@ -144,7 +157,7 @@ def _without_gains(camera: Image, development: Development) -> Image:
 def sample_development(
     rng: np.random.Generator, matrices: Sequence[npt.ArrayLike] | None = None, tone: Tone | None = None
 ) -> Development:
-    """Draw the development of a camera in daylight, as Brooks et al. do (CVPR 2019, sections 3.2 to 3.4).
+    """Draw the development of a camera in daylight, as Brooks et al. do (CVPR 2019, section 3).
 
     Parameters
     ----------
@@ -162,5 +175,5 @@ def sample_development(
     xyz_to_camera = sample_colour_matrix(rng, matrices)
     red, blue = rng.uniform(1.9, 2.4), rng.uniform(1.5, 1.9)
     brightness = 1 / max(rng.normal(0.8, 0.1), 0.5)
-    matrix = tuple(map(tuple, camera_to_srgb(xyz_to_camera).tolist()))
-    return Development((red, 1.0, blue), matrix, Smoothstep() if tone is None else tone, brightness)
+    tone = Smoothstep() if tone is None else tone
+    return Development.of_camera(xyz_to_camera, (red, 1.0, blue), tone, brightness)
