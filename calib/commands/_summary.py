@@ -299,9 +299,11 @@ def _table(calibration: Mapping[str, Any], channels: tuple[str, ...]) -> Table:
         for part in _PARTS
         for name, values in ((calibration[part] or {}).get("by_channel") or {}).items()
     ]
-    for at in calibration["noise_by_iso"] or ():
-        for name in ("gain_dn_per_e", "read_noise_e"):
-            rows.append((f"{_LABELS[name]} at ISO {at['iso']:g}", at["by_channel"][name]))
+    rows += [
+        (f"{_LABELS[name]} at ISO {at['iso']:g}", at["by_channel"][name])
+        for at in calibration["noise_by_iso"] or ()
+        for name in ("gain_dn_per_e", "read_noise_e")
+    ]
     for label, values in rows:
         if not all(math.isnan(value) for value in values.values()):
             known = (values[channel] for channel in channels)
