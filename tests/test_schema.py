@@ -10,7 +10,7 @@ import pytest
 
 from psfbank import layout, schema
 from psfbank.bank import PsfBank
-from psfbank.errors import BankFormatError
+from psfbank.errors import BankFormatError, CorruptBankError
 from psfbank.model import Calibration, Illumination, Setting
 
 INNER = [inner for part in layout.PARTS for inner in part.parts]
@@ -146,6 +146,15 @@ def test_markdown_has_a_line_for_every_row() -> None:
         in lines
     )
     assert "| `/settings/NNN@iso` | f8 |  | 1 | ISO speed, NaN when unknown |" in lines
+
+
+def test_colours_that_no_camera_has_are_corrupt(small_bank: PsfBank) -> None:
+    camera = replace(small_bank.camera, xyz_to_camera=np.eye(3))  # type: ignore[arg-type]
+    content = schema.flatten(camera, small_bank.calibrations)
+    assert schema.rebuild(content)[0].xyz_to_camera == ((1, 0, 0), (0, 1, 0), (0, 0, 1))
+    for wrong in (np.eye(4), np.ones((3, 3)), np.full((3, 3), np.nan)):
+        with pytest.raises(CorruptBankError, match="xyz_to_camera"):
+            schema.rebuild(replace(content, arrays={**content.arrays, "/xyz_to_camera": wrong}))
 
 
 def test_manifest_json_names_are_what_the_table_says(small_bank: PsfBank) -> None:

@@ -19,7 +19,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from psfbank.arrays import FloatArray
+from psfbank.arrays import FloatArray, frozen
 from psfbank.errors import ColourError
 
 Image = npt.NDArray[np.float32]
@@ -162,7 +162,7 @@ def _checked(named: Mapping[str, Any], where: str) -> Mapping[str, Matrix]:
             raise ColourError(
                 f"{name!r} is no matrix from XYZ to a camera ({error})", where=where, remedy="Give nine numbers"
             ) from error
-        matrices[name] = matrix[:3]
+        matrices[name] = frozen(matrix[:3], np.float64, name, "3,3")
     if not matrices:
         raise ColourError("holds no matrix", where=where, remedy="Give each camera a name and nine numbers")
     return matrices

@@ -40,8 +40,7 @@ def white_balance(image: FloatArray, gains: npt.ArrayLike, cfa: str | None = Non
     if cfa is None:
         balanced = np.asarray(image * gains, dtype=np.float32)
     else:
-        sites = cfa_sites(cfa, (2, 2))
-        balanced = np.array(image, dtype=np.float32)
-        for row, column in np.ndindex(2, 2):
-            balanced[row::2, column::2] *= gains[sites[row, column]]
+        balanced = np.empty(image.shape, dtype=np.float32)
+        for row, of_row in enumerate(gains[cfa_sites(cfa, (2, image.shape[1]))]):
+            np.multiply(image[row::2], of_row, out=balanced[row::2], casting="same_kind")
     return balanced if white is None else np.minimum(balanced, np.float32(white), out=balanced)
