@@ -13,7 +13,8 @@ import tifffile
 from calib.capture import read_picture
 from calib.dng import write_dng
 from calib.picture import dng_colours
-from psfbank.isp import camera_to_srgb, daylight_gains, known_cameras
+from psfbank import sensor
+from psfbank.isp import Development, camera_to_srgb, daylight_gains, known_cameras, process
 from psfbank.model import Setting
 
 BAYER = ("RGGB", "BGGR", "GRBG", "GBRG")
@@ -93,6 +94,23 @@ def test_libraw_finds_the_same_matrix_to_srgb(tmp_path: Path) -> None:
     with rawpy.imread(str(path)) as raw:
         theirs = raw.color_matrix[:, :3]
     np.testing.assert_allclose(camera_to_srgb(matrix), theirs, atol=2e-3)
+
+
+@pytest.mark.parametrize("light", [(0.12, 0.2, 0.1), (0.1, 0.25, 0.2), (0.2, 0.22, 0.05)])
+def test_libraw_develops_it_to_our_colours(tmp_path: Path, light: tuple[float, float, float]) -> None:
+    """Gains, matrix and curve, in this order and this way round."""
+    path, matrix = tmp_path / "a.dng", known_cameras()["Darmstadt Noise Dataset, camera 3"]
+    seen = np.broadcast_to(np.array(light, np.float32), (40, 60, 3))
+    dn = np.rint(256 + sensor.mosaic(seen, "RGGB") * 16000).astype(np.uint16)
+    levels = {"black_level": 256, "white_level": 16256}
+    write_dng(path, dn, cfa="RGGB", **levels, maker="M", model="N", xyz_to_camera=matrix)
+    with rawpy.imread(str(path)) as raw:
+        theirs = raw.postprocess(
+            use_camera_wb=True, no_auto_bright=True, gamma=(2.4, 12.92), output_bps=16, auto_bright_thr=0, user_flip=0,
+            adjust_maximum_thr=0,
+        )  # fmt: skip
+    ours = process(seen, Development.of_camera(matrix))
+    np.testing.assert_allclose(ours[20, 30], theirs[20, 30] / 65535, atol=0.004)
 
 
 def test_the_file_is_believed_before_the_name_of_its_camera(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
