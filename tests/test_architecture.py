@@ -38,7 +38,7 @@ ORDER = (  # inside psfbank: a module may import those before it
     *("zernike", "optics", "seen", "render"),
     *("model", "layout", "schema", "store", "along", "bank"),
     *("blur", "sensor", "isp", "degrade", "simulate", "undistort"),
-    *("distortion_figures", "metrics", "restore", "interop", "batch"),
+    *("distortion_figures", "metrics", "restore", "interop", "pictures", "batch"),
 )
 HOME_OF_LIBRARY = {  # the one module or folder that imports a heavy library
     "prysm": "psfbank.zernike",
@@ -50,7 +50,7 @@ HOME_OF_LIBRARY = {  # the one module or folder that imports a heavy library
     "pydantic": "calib.manifest",
     "typer": "calib.commands",
     "rich": "calib.commands",
-    "torch": "nowhere yet",
+    "torch": "psfbank.blur.tensors",
 }
 
 CALLED = {
@@ -59,7 +59,7 @@ CALLED = {
     "scikit-image": "skimage",
     "colour-demosaicing": "colour_demosaicing",
 }  # distribution -> its module
-AT_RUN_TIME = ("raw", "menon")  # extras that the packages import where they are there
+AT_RUN_TIME = ("raw", "menon", "torch")  # extras that the packages import where they are there
 
 Modules = Mapping[str, str]  # dotted name -> source
 Rule = Callable[[Modules], Iterator[str]]

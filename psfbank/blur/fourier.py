@@ -9,6 +9,7 @@ anything to transform back.
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -28,27 +29,30 @@ class TransferFunctions:
     ----------
     kernels : (Ty, Tx, s, s, k, k) float32
         One kernel for each of the s x s samples of a pixel; k odd.
+    kept_as : callable, optional
+        Puts a transform where it is wanted, such as on another device.
     """
 
-    def __init__(self, kernels: Image) -> None:
-        self.kernels = kernels
-        self._made: dict[tuple[int, int, int, int], Spectrum] = {}
+    def __init__(self, kernels: Image, kept_as: Callable[[Spectrum], Any] = np.asarray) -> None:
+        self.kernels, self._kept_as = kernels, kept_as
+        self._made: dict[tuple[int, int, int, int], Any] = {}
         self._bytes = 0
         self._lock = threading.Lock()
 
-    def __reduce__(self) -> tuple[type, tuple[Image]]:
-        return TransferFunctions, (self.kernels,)
+    def __reduce__(self) -> tuple[type, tuple[Image, Callable[[Spectrum], Any]]]:
+        return TransferFunctions, (self.kernels, self._kept_as)
 
-    def __call__(self, row: int, column: int, height: int, width: int) -> Spectrum:
+    def __call__(self, row: int, column: int, height: int, width: int) -> Any:
         """Transfer function (s, s, height, width / 2 + 1) of a node for transforms of this size."""
         key = row, column, height, width
         if (made := self._made.get(key)) is not None:
             return made
-        made = _transformed(self.kernels[row, column], height, width)
-        with self._lock:
-            self._made[key] = made
-            self._bytes += made.nbytes
-            while self._bytes > CACHE_BYTES:
+        made = self._kept_as(_transformed(self.kernels[row, column], height, width))
+        with self._lock:  # two threads may make the same: only one is kept
+            if key not in self._made:
+                self._made[key] = made
+                self._bytes += made.nbytes
+            while self._bytes > CACHE_BYTES and len(self._made) > 1:
                 oldest = self._made.pop(next(iter(self._made)))
                 self._bytes -= oldest.nbytes
         return made

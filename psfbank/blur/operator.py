@@ -14,8 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from psfbank.blur.direct import WIDEST, DirectTiles
-from psfbank.blur.fourier import FourierTiles, TransferFunctions
-from psfbank.blur.tiling import EDGES, Axis, Edge, Image, Side, Span, Weights, spans, split
+from psfbank.blur.fourier import FourierTiles, Spectrum, TransferFunctions
+from psfbank.blur.tiling import EDGES, Axis, Edge, Image, Plan, Side, Span, Weights, spans, split
 from psfbank.errors import ImageError
 from psfbank.field import source_kernels
 from psfbank.model import PsfGrid, channel_index
@@ -24,9 +24,11 @@ from psfbank.model import PsfGrid, channel_index
 class Tiles(Protocol):
     """What convolves a tile: `FourierTiles` or `DirectTiles`."""
 
-    def spread(self, light: Image, down: Weights, across: Weights) -> Image: ...  # noqa: D102
+    def spread(self, light: Image, down: Weights, across: Weights) -> Image:
+        """See `FourierTiles.spread`."""
 
-    def collect(self, light: Image, down: Weights, across: Weights) -> Image: ...  # noqa: D102
+    def collect(self, light: Image, down: Weights, across: Weights) -> Image:
+        """See `FourierTiles.collect`."""
 
 
 class SpatiallyVaryingBlur:
@@ -83,6 +85,7 @@ class SpatiallyVaryingBlur:
         self._new: Callable[[], Tiles] = (
             partial(DirectTiles, kernels) if direct else partial(FourierTiles, self._transfers)
         )
+        self._devices: dict[str, TransferFunctions] = {}  # of torch
         self._idle: list[Tiles] = []  # a thread takes one for as long as it works
         self._x_px, self._y_px = psf_grid.x_px, psf_grid.y_px
         self._lay_out(0, 0, (int(shape[0]), int(shape[1])))
@@ -129,11 +132,11 @@ class SpatiallyVaryingBlur:
         ImageError
             When it holds a value that is not finite.
         """
-        return self._mapped(x, adjoint=False)
+        return self._mapped(x, self._plan)
 
     def adjoint(self, y: Any) -> Any:
         """Transpose of `forward`, edges included: (H, W) -> (source_scale H, source_scale W) float32."""
-        return self._mapped(y, adjoint=True)
+        return self._mapped(y, self._plan.transposed())
 
     def _lay_out(self, y0: int, x0: int, shape: tuple[int, int]) -> None:
         scale, radius, scatter = self.source_scale, self.radius_px, self.mode == "scatter"
@@ -142,31 +145,34 @@ class SpatiallyVaryingBlur:
         # light is weighted where it comes from, beyond the edges too, or where it lands
         margin = radius if scatter and self.edge != "constant" else 0
         axes = ((self._y_px - y0, shape[0]), (self._x_px - x0, shape[1]))
-        self._rows, self._columns = (
-            spans(nodes, count, margin, scale if scatter else 1, radius) for nodes, count in axes
-        )
+        rows, columns = (spans(nodes, count, margin, scale if scatter else 1, radius) for nodes, count in axes)
 
         def side(samples: int, weighted: bool, edge: Edge) -> Side:
-            beyond = (margin if weighted else margin + cut[0].weights.reach for cut in (self._rows, self._columns))
-            rows, columns = (Axis.of(n * samples, px * samples, edge) for n, px in zip(shape, beyond, strict=True))
-            return Side(rows, columns, samples, weighted)
+            beyond = (margin if weighted else margin + cut[0].weights.reach for cut in (rows, columns))
+            down, across = (Axis.of(n * samples, px * samples, edge) for n, px in zip(shape, beyond, strict=True))
+            return Side(down, across, samples, weighted)
 
         # beyond the blurred image there is nothing to weight or to keep
-        self._sharp, self._blurred = side(scale, scatter, self.edge), side(1, not scatter, "constant")
+        self._plan = Plan(side(scale, scatter, self.edge), side(1, not scatter, "constant"), rows, columns)
 
-    def _mapped(self, image: Any, adjoint: bool) -> Any:
-        source, target = (self._blurred, self._sharp) if adjoint else (self._sharp, self._blurred)
-        if np.shape(image)[-2:] != source.shape:
-            raise ValueError(f"this blur takes an image of {source.shape}, got {tuple(np.shape(image))}")
+    def _mapped(self, image: Any, plan: Plan) -> Any:
+        shape = plan.source.shape
+        if _is_tensor(image) and tuple(image.shape[-2:]) == shape:
+            from psfbank.blur import tensors  # torch is there: it made the image
+
+            return tensors.mapped(image, plan, self._transfers_on(image.device, tensors.on_device))
+        if np.shape(image) != shape:
+            raise ValueError(f"this blur takes an image of {shape}, got {tuple(np.shape(image))}")
         array = np.asarray(image)
-        total = np.zeros(target.shape, dtype=np.float32)
-        strips = _in_order(partial(self._strip, array, source, target, adjoint), self._rows, self.workers)
-        for row, strip in zip(self._rows, strips, strict=True):
-            target.add(total, row, strip)
+        total = np.zeros(plan.target.shape, dtype=np.float32)
+        strips = _in_order(partial(self._strip, array, plan), plan.rows, self.workers)
+        for row, strip in zip(plan.rows, strips, strict=True):
+            plan.target.add(total, row, strip)
         return total
 
-    def _strip(self, image: npt.NDArray[Any], source: Side, target: Side, adjoint: bool, row: Span) -> Image:
+    def _strip(self, image: npt.NDArray[Any], plan: Plan, row: Span) -> Image:
         """Compute what a row of tiles adds to the rows of the target that it has a share in."""
+        source, target = plan.source, plan.target
         light = source.read(image, row)
         if not np.isfinite(light.sum()) and not np.isfinite(light).all():
             raise ImageError(
@@ -180,17 +186,27 @@ class SpatiallyVaryingBlur:
         except IndexError:
             tiles = self._new()
         convolve = tiles.spread if source.weighted else tiles.collect
-        for column in self._columns:
+        for column in plan.columns:
             block, place = (
                 split(part[:, side.window(column)], side.samples) for part, side in ((light, source), (strip, target))
             )
-            if adjoint:  # mirrored kernels: tile and weights are turned by half a turn, and the result back
+            if plan.mirrored:  # tile and weights are turned by half a turn, and the result back
                 turned = convolve(block[..., ::-1, ::-1], row.weights.mirrored(), column.weights.mirrored())
                 place += turned[..., ::-1, ::-1]
             else:
                 place += convolve(block, row.weights, column.weights)
         self._idle.append(tiles)
         return target.fold(strip)
+
+    def _transfers_on(self, device: Any, on_device: Callable[[str, Spectrum], Any]) -> TransferFunctions:
+        name = str(device)
+        if name not in self._devices:
+            self._devices[name] = TransferFunctions(self._transfers.kernels, partial(on_device, name))
+        return self._devices[name]
+
+
+def _is_tensor(image: Any) -> bool:
+    return any(base.__module__.split(".")[0] == "torch" for base in type(image).__mro__)
 
 
 def _by_sample(kernels: npt.NDArray[np.float64], scale: int) -> Image:

@@ -199,6 +199,24 @@ class Side:
         np.add.at(image, sources, strip[copies])
 
 
+@dataclass(frozen=True)
+class Plan:
+    """How tiles get from one image to the other: a row of them for each of `rows`, one for each of `columns`.
+
+    They are spread where the source is weighted, else collected; `mirrored` kernels make the transpose.
+    """
+
+    source: Side
+    target: Side
+    rows: tuple[Span, ...]
+    columns: tuple[Span, ...]
+    mirrored: bool = False
+
+    def transposed(self) -> Plan:
+        """Plan the way back."""
+        return Plan(self.target, self.source, self.rows, self.columns, not self.mirrored)
+
+
 def split(image: Any, samples: int) -> Any:
     """View (..., s H, s W) as (..., s, s, H, W): one image for each sample of a pixel."""
     height, width = image.shape[-2:]
