@@ -1,113 +1,52 @@
-"""Picture files in, simulated or undistorted picture files out, many of them through an Executor.
+"""Many pictures, side by side: simulated or undistorted, each to a file of its own.
 
-Files are linear light unless the caller says otherwise: .npy as its floats, 16-bit PNG and TIFF with 65 535 as white.
-Eight bits are nearly always sRGB and sometimes not, so they are refused until the caller says which. Outputs follow
-their suffix: .npy float32 linear, .png and .tif 16-bit linear, .jpg 8-bit through the sRGB curve. They appear whole or
-not at all.
+One picture that fails is listed while the others go on. A worker process that dies takes its executor with it: what had
+not come back is tried once more, each in a process of its own, so that just the picture that kills is listed.
 """
 
 from __future__ import annotations
 
-import os
-import secrets
+import hashlib
+import logging
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Executor
+from concurrent.futures import BrokenExecutor, Executor
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO, Literal
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 
-from psfbank.arrays import FloatArray
 from psfbank.errors import ImageError, PsfBankError
-from psfbank.isp import srgb_decode, srgb_encode
 from psfbank.model import DistortionMap
-from psfbank.simulate import Simulator
+from psfbank.pictures import FORMATS, SUFFIXES, Assume, read_image, remove_unfinished, write_image
+from psfbank.simulate import Simulator, fitted
+from psfbank.simulate.window import Fit
 from psfbank.undistort import Pinhole, undistort
 
 Report = Callable[[str, int, int], None]
-Assume = Literal["srgb", "linear"]
+MakeExecutor = Callable[[], Executor]
 Image = npt.NDArray[np.float32]
-SUFFIXES = (".npy", ".png", ".tif", ".tiff", ".jpg", ".jpeg")
-JPEG_QUALITY = 95
-_FORMATS = f"Use {', '.join(SUFFIXES)}"
 LARGEST_CHUNK = 8  # pictures handed to a worker at once: they share one preparation of the field
+log = logging.getLogger(__name__)
 
 
-def read_image(path: Path, assume: Assume | None = None) -> Image:
-    """Read a picture as linear light.
+@dataclass(frozen=True)
+class Outputs:
+    """Files that were `written`, and those `kept` that were there already, in the order of their sources."""
 
-    Parameters
-    ----------
-    path : Path
-        .npy, or any picture that OpenCV reads.
-    assume : "srgb" or "linear", optional
-        What the numbers of the file are; needed for 8 bits.
-
-    Returns
-    -------
-    (H, W, 3) or (H, W) float32
-        RGB or grey, white = 1.
-
-    Raises
-    ------
-    ImageError
-        When the file cannot be read, has an alpha channel, or has 8 bits and nobody says what they are.
-    """
-    stored = _load_npy(path) if path.suffix.lower() == ".npy" else _load_picture(path)
-    if stored.ndim == 3 and stored.shape[2] == 1:
-        stored = stored[..., 0]
-    if stored.size == 0 or stored.ndim not in (2, 3) or (stored.ndim == 3 and stored.shape[2] != 3):
-        raise ImageError(
-            f"a picture of shape {stored.shape} is neither RGB nor grey",
-            where=str(path),
-            remedy="Save it with three channels, or one; without alpha",
-        )
-    if stored.dtype == np.uint8 and assume is None:
-        raise ImageError(
-            "an 8-bit picture does not say whether its numbers are linear",
-            where=str(path),
-            remedy="Say --assume-srgb for an ordinary picture, which is then decoded, or --assume-linear",
-        )
-    white = np.iinfo(stored.dtype).max if stored.dtype.kind in "ui" else 1
-    values = stored.astype(np.float32) / np.float32(white)
-    return srgb_decode(values) if assume == "srgb" else values
+    written: tuple[Path, ...]
+    kept: tuple[Path, ...]
 
 
-def write_image(path: Path, image: FloatArray) -> None:
-    """Write linear light in the format of the file's suffix, atomically.
+@dataclass(frozen=True)
+class _Job:
+    """A picture to be worked on; `word` is its name, by which it is seeded."""
 
-    Parameters
-    ----------
-    path : Path
-        .npy, .png, .tif or .jpg.
-    image : (H, W, 3) or (H, W) float
-        RGB or grey; all formats but .npy clip it to 0..1.
-
-    Raises
-    ------
-    ImageError
-        When the suffix names no such format.
-    """
-    suffix = path.suffix.lower()
-    if suffix not in SUFFIXES:
-        raise ImageError(f"cannot write {suffix or 'a file without suffix'}", where=str(path), remedy=_FORMATS)
-    with _appearing_whole(path) as file:
-        if suffix == ".npy":
-            np.save(file, np.asarray(image, dtype=np.float32))
-            return
-        if suffix in (".jpg", ".jpeg"):
-            whole = np.rint(srgb_encode(image) * 255).astype(np.uint8)
-            options = [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY]
-        else:
-            whole, options = np.rint(np.clip(image, 0, 1) * np.float32(65535)).astype(np.uint16), []
-        ok, encoded = cv2.imencode(suffix, _reversed_colours(whole), options)
-        if not ok:
-            raise ImageError(f"the picture could not be encoded as {suffix}", where=str(path))
-        file.write(encoded.tobytes())
+    word: str
+    source: Path
+    target: Path
 
 
 def simulate_files(
@@ -117,10 +56,11 @@ def simulate_files(
     *,
     seed: int = 0,
     assume: Assume | None = None,
+    fit: Fit = "centre",
     overwrite: bool = False,
-    executor: Executor | None = None,
+    executor: MakeExecutor | None = None,
     report: Report | None = None,
-) -> list[Path]:
+) -> Outputs:
     """Simulate picture files.
 
     Parameters
@@ -130,27 +70,29 @@ def simulate_files(
     out : Path
         A file for a single picture, else a folder, where outputs keep the names and formats of their sources.
     seed : int
-        Picture i draws its noise from (seed, i): neither the other pictures nor the number of workers matter.
+        A picture draws what is random from the seed and its own file name: neither the other pictures nor the number of
+        workers matter.
     assume : "srgb" or "linear", optional
-        See `read_image`.
+        See `read_image`; behind a stage "tone", what is sRGB is taken to have gone through the same curve.
+    fit : "centre", "crop" or "scale"
+        What is done with a picture of another size than the sensor, see `psfbank.simulate.fitted`.
     overwrite : bool
-        Replace outputs that exist; a source is never replaced.
-    executor : Executor, optional
-        Runs pictures side by side.
+        Replace outputs that exist; in a folder they are kept otherwise. A source is never replaced.
+    executor : callable, optional
+        Makes an executor that runs pictures side by side; called again where a worker died.
     report : callable, optional
         `report(step, done, total)`.
 
     Returns
     -------
-    list of Path
-        The outputs, in the order of `sources`.
+    Outputs
 
     Raises
     ------
     ImageError
-        When outputs would replace something, or pictures cannot be read or do not fit; the other pictures are done.
+        When an output would replace something, or pictures cannot be read or do not fit; the other pictures are done.
     """
-    run = partial(_do_file, partial(_simulated, simulator, seed), assume)
+    run = partial(_simulate_file, simulator, seed, assume, fit)
     return _run("simulate", run, sources, out, overwrite, executor, report)
 
 
@@ -163,9 +105,9 @@ def undistort_files(
     *,
     assume: Assume | None = None,
     overwrite: bool = False,
-    executor: Executor | None = None,
+    executor: MakeExecutor | None = None,
     report: Report | None = None,
-) -> list[Path]:
+) -> Outputs:
     """Take distortion and lateral colour out of picture files.
 
     Parameters
@@ -180,75 +122,134 @@ def undistort_files(
 
     Returns
     -------
-    list of Path
-        The outputs, in the order of `sources`.
+    Outputs
 
     Raises
     ------
     ImageError
-        When outputs would replace something, or pictures cannot be read, have another size or are mosaics; the other
+        When an output would replace something, or pictures cannot be read, have another size or are mosaics; the other
         pictures are done.
     """
-    run = partial(_do_file, partial(_undistorted, distortion, view, size_px), assume)
+    run = partial(_undistort_file, distortion, view, size_px, assume)
     return _run("undistort", run, sources, out, overwrite, executor, report)
 
 
-def _run(
-    step: str,
-    run: Callable[[int, Path, Path], PsfBankError | None],
-    sources: Sequence[Path],
-    out: Path,
-    overwrite: bool,
-    executor: Executor | None,
-    report: Report | None,
-) -> list[Path]:
-    """Do `run(index, source, target)` for every picture if all targets may be written, then raise what failed."""
-    targets = _targets(sources, out)
-    _guard(sources, targets, overwrite)
-    for folder in {target.parent for target in targets}:
-        folder.mkdir(parents=True, exist_ok=True)
-    jobs = (range(len(sources)), sources, targets)
-    if executor is None:
-        outcomes: Iterator[PsfBankError | None] = map(run, *jobs)
-    else:
-        outcomes = executor.map(run, *jobs, chunksize=max(1, min(LARGEST_CHUNK, len(sources) // 16)))
-    errors = []
-    for done, error in enumerate(outcomes, 1):
-        errors += [error] if error else []
-        if report is not None:
-            report(step, done, len(sources))
-    if len(errors) == 1:
-        raise errors[0]
-    if errors:
-        raise ImageError(f"{len(errors)} of {len(sources)} pictures failed:\n" + "\n".join(map(str, errors)))
-    return targets
+def own_rng(seed: int, name: str) -> np.random.Generator:
+    """Make the generator of a picture, of the seed and its file name: whatever else is simulated does not matter."""
+    words = np.frombuffer(hashlib.sha256(name.encode("utf-8", "surrogateescape")).digest(), dtype="<u4")
+    return np.random.default_rng(np.random.SeedSequence([seed, *map(int, words)]))
 
 
-def _simulated(simulator: Simulator, seed: int, index: int, image: Image) -> Image:
+def _simulate_file(simulator: Simulator, seed: int, assume: Assume | None, fit: Fit, job: _Job) -> None:
+    tone = simulator.development.tone if simulator.encoded else None
+    image = read_image(job.source, assume, tone)
     if image.ndim == 2 and len(simulator.channels) == 3:
         image = np.repeat(image[..., None], 3, axis=2)
-    return simulator(image, np.random.default_rng(np.random.SeedSequence((seed, index))))
+    if simulator.size_px is not None:
+        image = fitted(image, simulator.size_px, simulator.source_scale, fit)
+    quality, subsampling = simulator.jpeg_quality, simulator.jpeg_subsampling
+    taken = simulator(image, own_rng(seed, job.word))
+    write_image(job.target, taken, simulator.encoded, quality, subsampling)
 
 
-def _undistorted(distortion: DistortionMap, view: Pinhole, size_px: tuple[int, int], _: int, image: Image) -> Image:
+def _undistort_file(
+    distortion: DistortionMap, view: Pinhole, size_px: tuple[int, int], assume: Assume | None, job: _Job
+) -> None:
+    image = read_image(job.source, assume)
     height, width = size_px
     if image.shape[:2] != size_px:
         raise ImageError(
             f"a picture of {image.shape[1]} x {image.shape[0]} does not fit a map of {width} x {height} pixels",
             remedy="Take it as the sensor gave it: not cropped, scaled or turned",
         )
-    return undistort(image, distortion, view).image
+    write_image(job.target, undistort(image, distortion, view).image)
 
 
-def _do_file(
-    work: Callable[[int, Image], Image], assume: Assume | None, index: int, source: Path, target: Path
-) -> PsfBankError | None:
-    """Read, work on and write one picture; an error of its own is returned, so that the other pictures go on."""
+def _run(
+    step: str,
+    work: Callable[[_Job], None],
+    sources: Sequence[Path],
+    out: Path,
+    overwrite: bool,
+    executor: MakeExecutor | None,
+    report: Report | None,
+) -> Outputs:
+    """Do what is not done yet if all targets may be written, then raise what failed."""
+    targets = _targets(sources, out)
+    to_folder = bool(targets) and targets[0] != out
+    _guard(sources, targets, overwrite or to_folder)
+    kept = tuple(target for target in targets if to_folder and not overwrite and target.exists())
+    jobs = [_Job(s.name, s, t) for s, t in zip(sources, targets, strict=True) if t not in kept]
+    if kept:
+        log.info(
+            "%d of %d outputs are there already and were kept (--overwrite makes them anew)", len(kept), len(sources)
+        )
+    for folder in {job.target.parent for job in jobs}:
+        folder.mkdir(parents=True, exist_ok=True)
+    errors: dict[Path, PsfBankError] = {}
+    attempt = partial(_attempted, work)
+    outcomes = map(attempt, jobs) if executor is None else _side_by_side(attempt, jobs, executor)
+    for done, (job, error) in enumerate(zip(jobs, outcomes, strict=True), 1):
+        if error is not None:
+            errors[job.source] = error
+        if report is not None:
+            report(step, done, len(jobs))
+    if len(errors) == 1:
+        raise next(iter(errors.values()))
+    if errors:
+        raise ImageError(f"{len(errors)} of {len(sources)} pictures failed:\n" + "\n".join(map(str, errors.values())))
+    return Outputs(tuple(job.target for job in jobs), kept)
+
+
+def _attempted(work: Callable[[_Job], None], job: _Job) -> PsfBankError | None:
+    """Work on one picture; an error of its own is returned, so that the other pictures go on."""
     try:
-        write_image(target, work(index, read_image(source, assume)))
+        work(job)
     except ImageError as error:
-        return error if error.where else ImageError(error.what, where=str(source), remedy=error.remedy)
+        return error if error.where else ImageError(error.what, where=str(job.source), remedy=error.remedy)
     return None
+
+
+def _side_by_side(
+    attempt: Callable[[_Job], PsfBankError | None], jobs: Sequence[_Job], make: MakeExecutor
+) -> Iterator[PsfBankError | None]:
+    """Outcomes in the order of the jobs; jobs that a worker's death took along are tried once more, one at a time."""
+    done = 0
+    try:
+        with _stopping(make()) as executor:
+            chunk = max(1, min(LARGEST_CHUNK, len(jobs) // 16))
+            for outcome in executor.map(attempt, jobs, chunksize=chunk):
+                yield outcome
+                done += 1
+        return
+    except BrokenExecutor:
+        log.warning("a worker died: the %d pictures that had not come back are tried once more", len(jobs) - done)
+    for job in jobs[done:]:
+        remove_unfinished(job.target)  # the pool ends its other workers in the midst of their work
+        yield _alone(attempt, job, make)
+
+
+def _alone(attempt: Callable[[_Job], PsfBankError | None], job: _Job, make: MakeExecutor) -> PsfBankError | None:
+    try:
+        with _stopping(make()) as executor:
+            return executor.submit(attempt, job).result()
+    except BrokenExecutor:
+        return ImageError(
+            "the worker that simulated it died",
+            where=str(job.source),
+            remedy="Is there memory enough for one picture of this size in each worker? Fewer --jobs need less",
+        )
+
+
+@contextmanager
+def _stopping(executor: Executor) -> Iterator[Executor]:
+    """Shut an executor down; on an interrupt or an error without beginning what still waits in it."""
+    try:
+        yield executor
+    except BaseException:
+        executor.shutdown(wait=False, cancel_futures=True)
+        raise
+    executor.shutdown()
 
 
 def _targets(sources: Sequence[Path], out: Path) -> list[Path]:
@@ -258,12 +259,12 @@ def _targets(sources: Sequence[Path], out: Path) -> list[Path]:
                 f"{len(sources)} pictures cannot go into one file", where=str(out), remedy="Name a folder instead"
             )
         if out.suffix.lower() not in SUFFIXES:
-            raise ImageError(f"cannot write {out.suffix}", where=str(out), remedy=_FORMATS)
+            raise ImageError(f"cannot write {out.suffix}", where=str(out), remedy=FORMATS)
         return [out]
     return [out / (source.name if source.suffix.lower() in SUFFIXES else f"{source.stem}.png") for source in sources]
 
 
-def _guard(sources: Sequence[Path], targets: Sequence[Path], overwrite: bool) -> None:
+def _guard(sources: Sequence[Path], targets: Sequence[Path], may_exist: bool) -> None:
     inputs = {source.resolve() for source in sources}
     seen: dict[Path, Path] = {}
     for source, target in zip(sources, targets, strict=True):
@@ -271,47 +272,6 @@ def _guard(sources: Sequence[Path], targets: Sequence[Path], overwrite: bool) ->
             raise ImageError("the output would replace an input", where=str(target), remedy="Choose another place")
         if target in seen:
             raise ImageError(f"{seen[target]} and {source} would both be written here", where=str(target))
-        if target.exists() and not overwrite:
+        if target.exists() and not may_exist:
             raise ImageError("the output exists", where=str(target), remedy="Say --overwrite to replace it")
         seen[target] = source
-
-
-def _load_npy(path: Path) -> npt.NDArray[Any]:
-    try:
-        stored = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise ImageError(f"cannot be read: {error}", where=str(path)) from error
-    if not isinstance(stored, np.ndarray) or stored.dtype.kind not in "uif":
-        raise ImageError("does not hold an array of numbers", where=str(path))
-    return stored
-
-
-def _load_picture(path: Path) -> npt.NDArray[Any]:
-    try:
-        stored = cv2.imdecode(np.fromfile(path, dtype=np.uint8), cv2.IMREAD_UNCHANGED)
-    except OSError as error:
-        raise ImageError(f"cannot be read: {error.strerror}", where=str(path)) from error
-    except cv2.error:
-        stored = None
-    if stored is None:
-        raise ImageError("is not a picture that can be read", where=str(path), remedy=_FORMATS)
-    return np.asarray(_reversed_colours(stored))
-
-
-def _reversed_colours(image: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """OpenCV's blue, green, red to red, green, blue, or back; grey stays grey."""
-    return np.ascontiguousarray(image[..., ::-1]) if image.ndim == 3 else image
-
-
-@contextmanager
-def _appearing_whole(path: Path) -> Iterator[BinaryIO]:
-    """Open a file that takes the place of `path` when everything has been written, and vanishes otherwise."""
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
-    try:
-        with temporary.open("xb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)

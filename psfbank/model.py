@@ -279,6 +279,11 @@ class Illumination:
         nodes = self.relative[channel_index(self.channels, channel)]
         return _field.spline_surface_at(self.x_px, self.y_px, nodes, x_px, y_px)
 
+    def over(self, x_px: FloatArray, y_px: FloatArray, channel: str = "G") -> npt.NDArray[np.float64]:
+        """Relative illumination (h, w) where rows `y_px` (h,) and columns `x_px` (w,) cross; the spline of `at`."""
+        nodes = self.relative[channel_index(self.channels, channel)]
+        return _field.spline_grid_at(self.x_px, self.y_px, nodes, x_px, y_px)
+
 
 @dataclass(frozen=True, eq=False)
 class Calibration:

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import os
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -9,12 +12,13 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from psfbank import batch
 from psfbank.bank import PsfBank
-from psfbank.batch import read_image, simulate_files, write_image
+from psfbank.batch import own_rng, simulate_files
 from psfbank.errors import ImageError
-from psfbank.isp import srgb_encode
+from psfbank.isp import Development, Filmic
 from psfbank.simulate import Simulator
+
+SPAWN = get_context("spawn")
 
 
 @pytest.fixture
@@ -27,91 +31,12 @@ def simulator(small_bank: PsfBank) -> Simulator:
     return Simulator(small_bank.at(), ["blur", "noise"], workers=1)
 
 
-@pytest.mark.parametrize(("suffix", "step"), [(".npy", 0.0), (".png", 0.5001 / 65535), (".tif", 0.5001 / 65535)])
-def test_linear_formats_give_back_what_they_took(
-    tmp_path: Path, image: npt.NDArray[np.float32], suffix: str, step: float
-) -> None:
-    for picture in (image, image[..., 0]):
-        write_image(tmp_path / f"a{suffix}", picture)
-        got = read_image(tmp_path / f"a{suffix}")
-        assert got.dtype == np.float32
-        np.testing.assert_allclose(got, picture, rtol=0, atol=step + 1e-7)
-
-
-def test_jpeg_goes_through_the_srgb_curve(tmp_path: Path) -> None:
-    flat = np.broadcast_to(np.array([0.6, 0.2, 0.05], np.float32), (32, 32, 3))
-    write_image(tmp_path / "a.jpg", flat)
-
-    stored = cv2.imread(str(tmp_path / "a.jpg"))[16, 16, ::-1]
-    np.testing.assert_allclose(stored / 255, srgb_encode(flat[0, 0]), atol=0.01)
-    np.testing.assert_allclose(read_image(tmp_path / "a.jpg", "srgb")[16, 16], flat[0, 0], atol=0.01)
-
-
-def test_light_outside_the_range_is_clipped_but_not_in_npy(tmp_path: Path) -> None:
-    wide = np.array([[-0.5, 0.25, 1.5]], np.float32)
-    for suffix, want in ((".png", [[0, 0.25, 1]]), (".npy", wide)):
-        write_image(tmp_path / f"a{suffix}", wide)
-        np.testing.assert_allclose(read_image(tmp_path / f"a{suffix}"), want, atol=1e-5)
-
-
-def test_eight_bits_must_be_declared(tmp_path: Path) -> None:
-    cv2.imwrite(str(tmp_path / "a.png"), np.full((4, 4, 3), 128, np.uint8))
-    np.save(tmp_path / "a.npy", np.full((4, 4, 3), 128, np.uint8))
-    for name in ("a.png", "a.npy"):
-        with pytest.raises(ImageError, match=r"8-bit.*--assume-srgb"):
-            read_image(tmp_path / name)
-        assert read_image(tmp_path / name, "linear")[0, 0, 0] == pytest.approx(128 / 255)
-        assert read_image(tmp_path / name, "srgb")[0, 0, 0] == pytest.approx(0.2158605, abs=1e-5)
-
-
-@pytest.mark.parametrize("name", ["none.png", "none.npy", "text.png", "text.npy", "empty.png", "empty.npy"])
-def test_what_is_no_picture_is_refused_in_words(tmp_path: Path, name: str) -> None:
-    if not name.startswith("none"):
-        (tmp_path / name).write_text("not a picture" if name.startswith("text") else "")
-    with pytest.raises(ImageError, match=name):
-        read_image(tmp_path / name)
-
-
-@pytest.mark.parametrize(
-    "array", [np.zeros((4, 4, 4), np.float32), np.zeros((4, 4), complex), np.zeros(5), np.zeros((0, 3))]
-)
-def test_arrays_that_are_no_pictures_are_refused(tmp_path: Path, array: npt.NDArray[np.generic]) -> None:
-    np.save(tmp_path / "a.npy", array)
-    with pytest.raises(ImageError, match=r"a\.npy"):
-        read_image(tmp_path / "a.npy")
-
-
-def test_alpha_is_refused(tmp_path: Path) -> None:
-    cv2.imwrite(str(tmp_path / "a.png"), np.zeros((4, 4, 4), np.uint16))
-    with pytest.raises(ImageError, match="without alpha"):
-        read_image(tmp_path / "a.png")
-
-
-def test_other_formats_cannot_be_written(tmp_path: Path) -> None:
-    with pytest.raises(ImageError, match=r"\.exr"):
-        write_image(tmp_path / "a.exr", np.zeros((2, 2)))
-
-
-def test_a_write_that_fails_leaves_the_old_file_and_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    target = tmp_path / "a.npy"
-    target.write_bytes(b"old")
-
-    def full(file: object, array: object) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(batch.np, "save", full)
-    with pytest.raises(OSError, match="No space"):
-        write_image(target, np.zeros((2, 2)))
-    assert [path.name for path in tmp_path.iterdir()] == ["a.npy"]
-    assert target.read_bytes() == b"old"
-
-
 def test_one_picture_goes_into_one_file(tmp_path: Path, image: npt.NDArray[np.float32], simulator: Simulator) -> None:
     np.save(tmp_path / "a.npy", image)
     out = tmp_path / "new" / "b.npy"
 
-    assert simulate_files(simulator, [tmp_path / "a.npy"], out, seed=5) == [out]
-    want = simulator(image, np.random.default_rng(np.random.SeedSequence((5, 0))))
+    assert simulate_files(simulator, [tmp_path / "a.npy"], out, seed=5).written == (out,)
+    want = simulator(image, own_rng(5, "a.npy"))
     np.testing.assert_array_equal(np.load(out), want)
 
 
@@ -122,17 +47,75 @@ def test_many_pictures_go_into_a_folder_the_same_whoever_works(
     for source in sources:
         np.save(source, image)
     told: list[tuple[str, int, int]] = []
-    written = simulate_files(simulator, sources, tmp_path / "one", report=lambda *now: told.append(now))
-    first = [np.load(path) for path in written]
+    outputs = simulate_files(simulator, sources, tmp_path / "one", report=lambda *now: told.append(now))
+    first = [np.load(path) for path in outputs.written]
 
     assert told == [("simulate", i, 3) for i in (1, 2, 3)]
     assert np.any(first[0] != first[1])
-    for name, pool in (("threads", ThreadPoolExecutor(2)), ("processes", ProcessPoolExecutor(2, get_context("spawn")))):
-        with pool as executor:
-            others = simulate_files(simulator, sources, tmp_path / name, executor=executor)
-        assert [path.name for path in others] == ["a.npy", "b.npy", "c.npy"]
-        for path, want in zip(others, first, strict=True):
+    pools = {"threads": partial(ThreadPoolExecutor, 2), "processes": partial(ProcessPoolExecutor, 2, SPAWN)}
+    for name, pool in pools.items():
+        others = simulate_files(simulator, sources[::-1], tmp_path / name, executor=pool).written
+        assert [path.name for path in others] == ["c.npy", "b.npy", "a.npy"]
+        for path, want in zip(others, first[::-1], strict=True):
             np.testing.assert_array_equal(np.load(path), want)
+
+
+def test_a_second_run_goes_on_where_the_first_stopped(
+    tmp_path: Path, image: npt.NDArray[np.float32], simulator: Simulator
+) -> None:
+    sources = [tmp_path / f"{name}.npy" for name in "abc"]
+    for source in sources:
+        np.save(source, image)
+    out = tmp_path / "out"
+    simulate_files(simulator, sources[:2], out)
+    np.save(out / "a.npy", np.zeros(3))
+    again = simulate_files(simulator, sources, out)
+    assert ([p.name for p in again.written], [p.name for p in again.kept]) == (["c.npy"], ["a.npy", "b.npy"])
+    assert np.load(out / "a.npy").shape == (3,)
+    anew = simulate_files(simulator, sources, out, overwrite=True)
+    assert (len(anew.written), anew.kept) == (3, ())
+    assert np.load(out / "a.npy").shape == image.shape
+
+
+@dataclass(frozen=True)
+class Deadly:
+    """Ends the process that simulates a picture of a certain brightness."""
+
+    above: float
+
+    def __call__(self, image: npt.ArrayLike, rng: np.random.Generator) -> npt.NDArray[np.float32]:
+        light = np.asarray(image, dtype=np.float32)
+        if light.mean() > self.above:
+            os._exit(1)
+        return light
+
+    def describe(self) -> str:
+        return "deadly"
+
+
+def test_a_worker_that_dies_takes_no_other_picture_along(tmp_path: Path, small_bank: PsfBank) -> None:
+    sources = [tmp_path / f"{name}.npy" for name in ("a", "bright", "c")]
+    for source in sources:
+        np.save(source, np.full((96, 128, 3), 0.9 if source.stem == "bright" else 0.1, np.float32))
+    simulator = Simulator(small_bank.at(), [Deadly(0.5), "shading"], workers=1)
+    with pytest.raises(ImageError, match=r"bright\.npy: the worker that simulated it died\. Is there memory"):
+        simulate_files(simulator, sources, tmp_path / "out", executor=partial(ProcessPoolExecutor, 2, SPAWN))
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a.npy", "c.npy"]
+
+
+def test_an_interrupt_begins_nothing_more(tmp_path: Path, image: npt.NDArray[np.float32], simulator: Simulator) -> None:
+    sources = [tmp_path / f"{i}.npy" for i in range(12)]
+    for source in sources:
+        np.save(source, image)
+
+    def interrupted(step: str, done: int, total: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        simulate_files(
+            simulator, sources, tmp_path / "out", report=interrupted, executor=partial(ThreadPoolExecutor, 1)
+        )
+    assert all(path.suffix == ".npy" for path in (tmp_path / "out").iterdir())
 
 
 def test_one_bad_picture_does_not_stop_the_others(
@@ -152,7 +135,7 @@ def test_one_bad_picture_does_not_stop_the_others(
 
 def test_a_grey_picture_is_white_light_to_a_colour_camera(tmp_path: Path, simulator: Simulator) -> None:
     np.save(tmp_path / "a.npy", np.full((96, 128), 0.5, np.float32))
-    (out,) = simulate_files(simulator, [tmp_path / "a.npy"], tmp_path / "b.npy")
+    (out,) = simulate_files(simulator, [tmp_path / "a.npy"], tmp_path / "b.npy").written
     assert np.load(out).mean(axis=(0, 1)) == pytest.approx([0.5, 0.5, 0.5], abs=0.01)
 
 
@@ -184,5 +167,27 @@ def test_a_format_that_cannot_be_written_becomes_png(
     tmp_path: Path, image: npt.NDArray[np.float32], simulator: Simulator
 ) -> None:
     cv2.imwrite(str(tmp_path / "a.bmp"), (image * 255).astype(np.uint8))
-    written = simulate_files(simulator, [tmp_path / "a.bmp"], tmp_path / "out", assume="srgb")
+    written = simulate_files(simulator, [tmp_path / "a.bmp"], tmp_path / "out", assume="srgb").written
     assert [path.name for path in written] == ["a.png"]
+
+
+def test_pictures_of_other_sizes_are_fitted_as_asked(tmp_path: Path, small_bank: PsfBank) -> None:
+    np.save(tmp_path / "a.npy", np.full((200, 301, 3), 0.5, np.float32))
+    simulator = Simulator(small_bank.at(), ["shading"], size_px=small_bank.camera.size_px)
+    with pytest.raises(ImageError, match=r"the sensor has 128 x 96.*--fit crop, --fit scale"):
+        simulate_files(simulator, [tmp_path / "a.npy"], tmp_path / "out")
+    for fit in ("crop", "scale"):
+        (out,) = simulate_files(simulator, [tmp_path / "a.npy"], tmp_path / fit, fit=fit).written
+        assert np.load(out).shape == (96, 128, 3)
+
+
+def test_a_picture_behind_a_tone_curve_is_written_as_it_is(tmp_path: Path, small_bank: PsfBank) -> None:
+    grey = np.full((96, 128, 3), 200, np.uint8)
+    cv2.imwrite(str(tmp_path / "a.png"), grey)
+    simulator = Simulator(
+        small_bank.at(), ["tone"], development=Development(tone=Filmic()), size_px=small_bank.camera.size_px
+    )
+    for suffix, white in ((".png", 65535), (".jpg", 255)):
+        simulate_files(simulator, [tmp_path / "a.png"], tmp_path / f"b{suffix}", assume="srgb")
+        stored = cv2.imread(str(tmp_path / f"b{suffix}"), cv2.IMREAD_UNCHANGED)
+        assert stored.mean() / white == pytest.approx(200 / 255, abs=2e-3)  # through the curve, and back through it

@@ -12,6 +12,7 @@ import pytest
 
 from calib.commands import main
 from psfbank.bank import PsfBank
+from psfbank.isp import known_cameras
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -74,9 +75,52 @@ def test_eight_bits_without_a_word_are_refused(run: Run, bank: Path, sharp: Path
     assert not (tmp_path / "out.npy").exists()
 
 
+def test_a_second_run_keeps_what_is_there(run: Run, bank: Path, sharp: Path, tmp_path: Path) -> None:
+    options = ("-o", tmp_path / "out", "--assume-srgb", "--source-scale", "3", "--json")
+    assert run(bank, tmp_path / "*.png", *options)[0] == 0
+    (tmp_path / "second.png").write_bytes(sharp.read_bytes())
+    code, said, told = run(bank, tmp_path / "*.png", *options)
+    assert code == 0
+    outputs = json.loads(said)
+    assert [Path(path).name for path in outputs["written"]] == ["second.png"]
+    assert [Path(path).name for path in outputs["kept"]] == ["sharp.png"]
+    assert "1 of 2 outputs are there already" in told
+
+
+def test_the_whole_camera_to_a_jpeg(run: Run, bank: Path, sharp: Path, tmp_path: Path) -> None:
+    camera = next(iter(known_cameras()))
+    stages = "camera_shake:length_px=4..6,anxiety=0.2,all,tone,jpeg"
+    options = ("--stages", stages, "--colours", camera, "--tone", "smoothstep", "--shot", "gaussian")
+    for quality in (30, 95):
+        more = ("--assume-srgb", "--source-scale", "3", "--jpeg-quality", quality, "--json")
+        code, said, _ = run(bank, sharp, "-o", tmp_path / f"{quality}.jpg", *options, *more)
+        assert code == 0
+        named = [line.split(": ")[0].split(":")[0] for line in json.loads(said)["stages"][1:]]
+        assert named[0] == "1. camera_shake"
+        assert named[-4:] == ["9. demosaic", "10. colour", "11. tone", "12. jpeg"]
+    assert (tmp_path / "30.jpg").stat().st_size < 0.7 * (tmp_path / "95.jpg").stat().st_size
+
+
+def test_colours_that_nobody_knows_are_refused(run: Run, bank: Path, sharp: Path, tmp_path: Path) -> None:
+    given = (bank, sharp, "-o", tmp_path / "out.npy", "--assume-srgb", "--source-scale", "3", "--colours")
+    code, _, told = run(*given, "bank")
+    assert (code, "does not know its camera's colours" in told) == (1, True)
+    code, _, told = run(*given, "Brownie")
+    assert (code, "no camera 'Brownie' is known; there are" in told) == (1, True)
+    table = tmp_path / "two.csv"
+    table.write_text("a,1,0,0,0,1,0,0,0,1\nb,1,0,0,0,1,0,0,0,1\n")
+    code, _, told = run(*given, table)
+    assert (code, "holds 2 matrices" in told) == (1, True)
+
+
 @pytest.mark.parametrize(
     "options",
     [
+        ["--stages", "blur,defocus:diameter=3"],
+        ["--stages", "blur,none"],
+        ["--stages", "blur,noise,blur"],
+        ["--gains", "1,2"],
+        ["--fit", "stretch"],
         ["--stages", "blur,jpeg"],
         ["--stages", "demosaic"],
         ["--assume-srgb", "--assume-linear"],

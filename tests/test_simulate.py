@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import logging
 import pickle
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -11,10 +11,13 @@ import pytest
 from psfbank.bank import PsfBank
 from psfbank.blur import SpatiallyVaryingBlur
 from psfbank.errors import ImageError, MissingPartError
+from psfbank.isp import Development, jpeg, srgb_encode
 from psfbank.model import Calibration, Illumination, NoiseModel, PsfGrid
-from psfbank.simulate import STAGES, Simulator, Window, pinhole_map, window_of
+from psfbank.simulate import STAGES, Simulator, Window, fitted, pinhole_map, window_of
+from psfbank.simulate.window import Fit
 
 SIZE = (96, 128)
+WARM = Development((2.0, 1.0, 1.5), ((1.6, -0.5, -0.1), (-0.2, 1.5, -0.3), (0.0, -0.6, 1.6)), highlights=1.0)
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +61,9 @@ def test_a_read_noise_that_nobody_measured_is_left_out_with_a_warning(
 def test_the_order_of_the_stages_is_that_of_light(cal: Calibration) -> None:
     asked = Simulator(cal, ("noise", "blur", "shading"))
     assert asked.stages == ("blur", "shading", "noise")
-    assert Simulator(cal).stages == STAGES
+    assert Simulator(cal).stages == (*STAGES[:6], "demosaic")
+    assert Simulator(cal, development=WARM).stages == STAGES[:9]
+    assert Simulator(cal, STAGES, development=WARM).stages == STAGES
 
 
 def test_no_stage_at_all_changes_nothing(cal: Calibration) -> None:
@@ -119,7 +124,8 @@ def test_noise_of_a_flat_scene_is_that_of_the_photon_transfer(cal: Calibration) 
     quantised = take(cal, image, stages=["noise", "quantise"])
     full_e = (cal.noise.white_dn - cal.noise.black_dn) / cal.noise.gain_dn_per_e
     for c in range(3):
-        variance = (0.4 * full_e[c] + cal.noise.read_noise_e[c] ** 2) / full_e[c] ** 2
+        signal_e = 0.4 * full_e[c]
+        variance = (signal_e + cal.noise.read_noise_e[c] ** 2 + (cal.noise.prnu[c] * signal_e) ** 2) / full_e[c] ** 2
         assert got[..., c].mean() == pytest.approx(0.4, rel=2e-4)
         assert got[..., c].var() == pytest.approx(variance, rel=0.02)
         step = 1 / (cal.noise.white_dn[c] - cal.noise.black_dn[c])
@@ -127,11 +133,14 @@ def test_noise_of_a_flat_scene_is_that_of_the_photon_transfer(cal: Calibration) 
 
 
 def test_quantised_light_stops_at_white_and_at_zero_dn(cal: Calibration) -> None:
-    ramp = np.broadcast_to(np.linspace(-0.5, 1.5, 128, dtype=np.float32)[None, :, None], (4, 128, 3))
+    ramp = np.broadcast_to(np.linspace(0, 1.5, 128, dtype=np.float32)[None, :, None], (4, 128, 3))
     got = take(cal, ramp, stages=["quantise"])
 
     assert got.max() == 1.0
-    assert got[..., 0].min() == pytest.approx(-64 / 959)
+    assert got[..., 0].min() == 0
+    assert cal.noise is not None
+    loud = replace(cal, noise=replace(cal.noise, read_noise_e=[400.0] * 3))
+    assert take(loud, 0 * ramp, stages=["noise", "quantise"])[..., 0].min() == pytest.approx(-64 / 959)
     inside = got[..., 0][(ramp[..., 0] > 0) & (ramp[..., 0] < 1)]
     np.testing.assert_allclose(inside * 959, np.rint(inside * 959), atol=1e-3)
 
@@ -148,10 +157,29 @@ def test_white_balance_gives_the_colours_back_and_makes_weak_channels_noisy(
     cal: Calibration, stages: list[str]
 ) -> None:
     grey = np.full((64, 64, 3), 0.5, np.float32)
-    gains = (2.0, 1.0, 1.5)
-    np.testing.assert_allclose(take(cal, grey, stages=stages, gains=gains), 0.5, rtol=1e-6)
-    noisy = take(cal, grey, stages=["noise", "white_balance"], gains=gains)
+    np.testing.assert_allclose(take(cal, grey, stages=stages, development=WARM), 0.5, rtol=1e-6)
+    noisy = take(cal, grey, stages=["noise", "white_balance"], development=WARM)
     assert noisy[..., 0].std() > 1.3 * noisy[..., 1].std()
+
+
+def test_what_saturates_stays_white(cal: Calibration) -> None:
+    bright = np.full((32, 32, 3), 8.0, np.float32)
+    stages = ["mosaic", "quantise", "white_balance", "demosaic", "colour"]
+    np.testing.assert_allclose(take(cal, bright, stages=stages, development=WARM), 1.0, rtol=1e-5)
+
+
+def test_colours_come_back_through_the_camera(cal: Calibration) -> None:
+    """Only what the camera can see comes back: its own colours, seen from sRGB."""
+    seen = np.array([0.3, 0.5, 0.2]) @ np.array(WARM.matrix).T
+    scene = np.broadcast_to(seen.astype(np.float32), (24, 24, 3))
+    stages = ["mosaic", "white_balance", "demosaic", "colour"]
+    np.testing.assert_allclose(take(cal, scene, stages=stages, development=WARM), scene, atol=2e-6)
+    with_curve = take(cal, scene, stages=[*stages, "tone"], development=WARM)
+    np.testing.assert_allclose(with_curve, srgb_encode(scene), atol=2 / 65535)
+    compressed = take(cal, scene, stages=[*stages, "tone", "jpeg"], development=WARM, jpeg_quality=30)
+    np.testing.assert_array_equal(compressed, jpeg(with_curve, 30))
+    assert Simulator(cal, [*stages, "tone"]).encoded
+    assert not Simulator(cal, stages).encoded
 
 
 def test_a_smaller_picture_is_the_middle_of_the_sensor(cal: Calibration) -> None:
@@ -166,8 +194,84 @@ def test_a_smaller_picture_is_the_middle_of_the_sensor(cal: Calibration) -> None
     assert np.abs(crop[inner] - whole[part][inner]).max() <= 1.01 / 959
 
 
+def test_a_crop_is_taken_where_it_lies(cal: Calibration) -> None:
+    """PSFs, shading, colour sites and sensitivities of an odd place; a wrong origin would show in all of them."""
+    stages = ["blur", "shading", "mosaic", "noise"]
+    assert cal.noise is not None
+    still = replace(cal, noise=replace(cal.noise, gain_dn_per_e=[1e-9] * 3, read_noise_e=[0.0] * 3, prnu=[0.05] * 3))
+    simulator = Simulator(still, stages, size_px=SIZE)  # so many electrons that only sensitivities scatter
+    whole = simulator(picture(), np.random.default_rng(0))
+    part = np.s_[21:71, 33:103]
+    crop = simulator(picture()[part], np.random.default_rng(1), origin=(21, 33))
+    inner = np.s_[4:-4, 4:-4]
+    assert np.abs(crop[inner] - whole[part][inner]).max() < 1e-5
+    elsewhere = simulator(picture()[part], np.random.default_rng(1), origin=(20, 32))
+    assert np.abs(elsewhere[inner] - whole[part][inner]).max() > 0.01
+    with pytest.raises(ImageError, match="from row 60, column 33 on, the sensor has 128 x 96"):
+        simulator(picture()[part], np.random.default_rng(1), origin=(60, 33))
+    with pytest.raises(ImageError, match="cannot begin at row -2"):
+        simulator(picture()[part], np.random.default_rng(1), origin=(-2, 0))
+
+
+class Half:
+    """A degradation for these tests: every second row and column."""
+
+    def __call__(self, image: npt.ArrayLike, rng: np.random.Generator) -> npt.NDArray[np.float32]:
+        return np.asarray(image, dtype=np.float32)[::2, ::2]
+
+    def describe(self) -> str:
+        return "half"
+
+
+@dataclass(frozen=True)
+class Plus:
+    """A degradation for these tests: more light."""
+
+    more: float
+
+    def __call__(self, image: npt.ArrayLike, rng: np.random.Generator) -> npt.NDArray[np.float32]:
+        return np.asarray(image, dtype=np.float32) + np.float32(self.more)
+
+    def describe(self) -> str:
+        return f"plus:more={self.more}"
+
+
+def test_degradations_run_behind_the_stage_they_are_listed_after(cal: Calibration) -> None:
+    first, second = Plus(0.1), Plus(0.2)
+    simulator = Simulator(cal, [first, "noise", second, "shading"])
+    assert simulator.stages == (first, "shading", "noise", second)
+    assert [line.split(":")[0] for line in simulator.describe()[1:]] == ["1. plus", "2. shading", "3. noise", "4. plus"]
+    flat = np.full((*SIZE, 3), 0.3, np.float32)
+    got = take(cal, flat, stages=[first, "shading", second])
+    y, x = np.mgrid[: SIZE[0], : SIZE[1]]
+    np.testing.assert_allclose(got[..., 1], 0.4 * cal.shading(x, y, "G") + 0.2, rtol=1e-5)
+
+
+def test_only_at_the_ends_may_a_degradation_change_the_size(cal: Calibration) -> None:
+    assert take(cal, picture(2), stages=[Half(), "shading"]).shape == (*SIZE, 3)
+    assert take(cal, picture(), stages=["shading", Half()]).shape == (SIZE[0] // 2, SIZE[1] // 2, 3)
+    with pytest.raises(ImageError, match="half changes the size of the picture between"):
+        take(cal, picture(), stages=["shading", Half(), "mosaic"])
+
+
+@pytest.mark.parametrize("fit", ["centre", "crop", "scale"])
+def test_a_picture_is_fitted_about_its_middle(fit: Fit) -> None:
+    y, x = np.mgrid[:203, :410]
+    ramp = ((y - 101) + 3 * (x - 204.5))[..., None].astype(np.float32) + 2000
+    got = fitted(ramp, SIZE, 2, fit)
+    if fit == "centre":
+        assert got is ramp
+        return
+    assert got.shape == (192, 256, 1)
+    step = 203 / 192 if fit == "scale" else 1
+    rows, columns = (np.arange(n) - (n - 1) / 2 for n in (192, 256))
+    off = 0 if fit == "scale" else -0.5  # an odd number of rows has no middle that is a whole pixel
+    want = step * (rows[:, None] + 3 * columns[None]) + off + 2000
+    np.testing.assert_allclose(got[9:-9, 9:-9, 0], want[9:-9, 9:-9], atol=0.02)
+
+
 def test_a_picture_that_does_not_fit_is_refused_in_words(cal: Calibration) -> None:
-    with pytest.raises(ImageError, match=r"covers 130 x 96 pixels, the sensor has 128 x 96\. Crop it"):
+    with pytest.raises(ImageError, match=r"covers 130 x 96 pixels, the sensor has 128 x 96\. Crop or shrink it"):
         take(cal, np.zeros((96, 130, 3)), size_px=SIZE)
     with pytest.raises(ImageError, match="Crop it to multiples of 3"):
         take(cal, np.zeros((96, 130, 3)), source_scale=3)
@@ -175,15 +279,23 @@ def test_a_picture_that_does_not_fit_is_refused_in_words(cal: Calibration) -> No
         take(cal, np.zeros(SIZE))
     with pytest.raises(ImageError, match="1 values that are not finite"):
         take(cal, np.where(np.arange(12).reshape(2, 2, 3) == 5, np.nan, 0))
+    with pytest.raises(ImageError, match=r"light below nothing, down to -0\.2\. Clip it"):
+        take(cal, picture() - 0.3)
+    with pytest.raises(ImageError, match=r"whole numbers\. Divide them by their white"):
+        take(cal, np.full((*SIZE, 3), 200, np.uint8))
 
 
 def test_wrong_stages_are_refused_in_words(cal: Calibration) -> None:
-    with pytest.raises(ValueError, match="no stage 'jpeg'; there are distortion, blur"):
-        Simulator(cal, ["blur", "jpeg"])
+    with pytest.raises(ValueError, match="no stage 'sharpen'; there are distortion, blur"):
+        Simulator(cal, ["blur", "sharpen"])
+    with pytest.raises(ValueError, match="'blur' is named twice"):
+        Simulator(cal, ["blur", "noise", "blur"])
+    with pytest.raises(ValueError, match="'jpeg' needs stage 'tone'"):
+        Simulator(cal, ["jpeg"])
     with pytest.raises(ValueError, match="'demosaic' needs stage 'mosaic'"):
         Simulator(cal, ["demosaic"])
     with pytest.raises(ValueError, match="positive"):
-        Simulator(cal, gains=(1, 0, 1))
+        Simulator(cal, exposure=0)
     with pytest.raises(MissingPartError, match="no meaning for this camera, which is RGB"):
         Simulator(cal, ["mosaic"], cfa="RGB")
 
@@ -198,8 +310,12 @@ def test_a_stage_without_data_is_left_out_with_a_warning(cal: Calibration, caplo
     with caplog.at_level(logging.WARNING):
         simulator = Simulator(replace(cal, illumination=None, noise=None))
 
-    assert simulator.stages == ("distortion", "blur", "mosaic", "demosaic", "white_balance")
+    assert simulator.stages == ("distortion", "blur", "mosaic", "demosaic")
     assert "no data for shading, noise, quantise" in caplog.text
+    caplog.clear()
+    some = Simulator(replace(cal, noise=None), ["blur", "noise"], skip_missing=True)
+    assert some.stages == ("blur",)
+    assert "no data for noise" in caplog.text
 
 
 def test_a_monochrome_camera_takes_and_gives_one_channel() -> None:
@@ -216,12 +332,14 @@ def test_a_monochrome_camera_takes_and_gives_one_channel() -> None:
 
 
 def test_it_describes_what_it_does(cal: Calibration) -> None:
-    lines = Simulator(cal, source_scale=3).describe()
+    lines = Simulator(cal, STAGES, source_scale=3, development=WARM).describe()
 
     assert lines[0].startswith("source: 3 x 3 samples a pixel")
     assert [line.split(": ")[0] for line in lines[1:]] == [f"{i}. {stage}" for i, stage in enumerate(STAGES, 1)]
     assert "5 x 4 PSFs, 5 px wide, scatter" in lines[2]
     assert "gain 0.24 0.25 0.26 DN/e-" in lines[5]
+    assert "gains 2 1 1.5" in lines[7]
+    assert lines[-1] == "11. jpeg: quality 95, 4:2:0"
 
 
 def test_a_simulator_travels_to_another_process(cal: Calibration) -> None:

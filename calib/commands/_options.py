@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from concurrent.futures import Executor, ProcessPoolExecutor
+from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -16,6 +20,41 @@ At = Annotated[
 Seed = Annotated[int, typer.Option(help="Seed of the random numbers: the same seed, the same result.", min=0)]
 Jobs = Annotated[int, typer.Option(help="Workers; the result does not depend on their number.", min=1)]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace output files that exist.")]
+Pictures = Annotated[list[str], typer.Argument(metavar="IMAGE...", help="Pictures; patterns like 'in/*.png' too.")]
+AssumeSrgb = Annotated[bool, typer.Option("--assume-srgb", help="The pictures are sRGB: decode them.")]
+AssumeLinear = Annotated[bool, typer.Option("--assume-linear", help="The pictures are linear light.")]
+
+
+def pictures_of(words: list[str]) -> list[Path]:
+    """Find the files that words name: each a file, or a pattern that the shell did not resolve, in order of name.
+
+    typer.BadParameter when a pattern fits no file.
+    """
+    paths: list[Path] = []
+    for word in words:
+        path = Path(word)
+        if path.exists() or not any(mark in word for mark in "*?["):
+            paths.append(path)
+            continue
+        anchor = path.anchor or "."
+        found = sorted(p for p in Path(anchor).glob(str(path.relative_to(path.anchor))) if p.is_file())
+        if not found:
+            raise typer.BadParameter(f"{word} fits no file", param_hint="IMAGE")
+        paths += [p for p in found if p not in paths]
+    return paths
+
+
+def assumed(srgb: bool, linear: bool) -> Literal["srgb", "linear"] | None:
+    """Read `--assume-srgb` and `--assume-linear`; typer.BadParameter when both are given."""
+    if srgb and linear:
+        raise typer.BadParameter("a picture is either sRGB or linear", param_hint="--assume-srgb, --assume-linear")
+    return "srgb" if srgb else "linear" if linear else None
+
+
+def processes(jobs: int) -> Callable[[], Executor] | None:
+    """Give what makes a pool of processes; None for one job."""
+    # spawned, not forked: the threads of numerical libraries do not survive a fork
+    return None if jobs == 1 else partial(ProcessPoolExecutor, jobs, get_context("spawn"))
 
 
 def setting_of(at: list[str] | None) -> dict[str, float]:

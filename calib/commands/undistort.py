@@ -3,21 +3,31 @@
 from __future__ import annotations
 
 import re
-from concurrent.futures import ProcessPoolExecutor
-from contextlib import nullcontext
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from calib.commands._console import log, print_json, progress
-from calib.commands._options import AsJson, At, BankFile, Jobs, Overwrite, setting_of
+from calib.commands._options import (
+    AsJson,
+    AssumeLinear,
+    AssumeSrgb,
+    At,
+    BankFile,
+    Jobs,
+    Overwrite,
+    Pictures,
+    assumed,
+    pictures_of,
+    processes,
+    setting_of,
+)
 
 
 def undistort(
     bank: BankFile,
-    images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Pictures of the bank's camera, uncropped.")],
+    images: Pictures,
     out: Annotated[Path, typer.Option("-o", "--out", help="A file (.npy, .png, .tif, .jpg), or a folder.")],
     fov: Annotated[
         str,
@@ -29,21 +39,23 @@ def undistort(
     size: Annotated[
         str | None, typer.Option(metavar="WxH", help="Of the new pictures, pixels; by default the sensor's.")
     ] = None,
-    assume_srgb: Annotated[bool, typer.Option("--assume-srgb", help="The pictures are sRGB: decode them.")] = False,
-    assume_linear: Annotated[bool, typer.Option("--assume-linear", help="The pictures are linear light.")] = False,
+    assume_srgb: AssumeSrgb = False,
+    assume_linear: AssumeLinear = False,
     jobs: Jobs = 1,
     at: At = None,
     overwrite: Overwrite = False,
     as_json: AsJson = False,
 ) -> None:
-    """Take distortion and lateral colour out of pictures."""
+    """Take distortion and lateral colour out of pictures of the bank's camera, uncropped.
+
+    Outputs that are in a folder already are kept.
+    """
     from psfbank.bank import PsfBank
     from psfbank.batch import undistort_files
     from psfbank.errors import MissingPartError
     from psfbank.undistort import WIDEST_DEG, pinhole_view, shares
 
-    if assume_srgb and assume_linear:
-        raise typer.BadParameter("a picture is either sRGB or linear", param_hint="--assume-srgb, --assume-linear")
+    assume = assumed(assume_srgb, assume_linear)
     angle = None if fov in ("keep", "full") else _degrees(fov, WIDEST_DEG)
     size_px = None if size is None else _size(size)
 
@@ -60,24 +72,23 @@ def undistort(
     seen, sure = shares(distortion, view, sensor_px)
     if seen - sure > 0.001:
         log.warning("%.1f %% of the picture lies beyond the region that the calibration saw", 100 * (seen - sure))
-    # spawned, not forked: the threads of numerical libraries do not survive a fork
-    pool = ProcessPoolExecutor(jobs, get_context("spawn")) if jobs > 1 else nullcontext()
-    with pool as executor, progress() as report:
-        written = undistort_files(
+    with progress() as report:
+        outputs = undistort_files(
             distortion,
             view,
             sensor_px,
-            images,
+            pictures_of(images),
             out,
-            assume="srgb" if assume_srgb else "linear" if assume_linear else None,
+            assume=assume,
             overwrite=overwrite,
-            executor=executor,
+            executor=processes(jobs),
             report=report,
         )
     if as_json:
         print_json(
             {
-                "written": [str(path) for path in written],
+                "written": [str(path) for path in outputs.written],
+                "kept": [str(path) for path in outputs.kept],
                 "camera_matrix": view.camera_matrix,
                 "size_px": view.size_px,
                 "fov_deg": dict(zip(("horizontal", "vertical", "diagonal"), view.fov_deg, strict=True)),
@@ -86,7 +97,7 @@ def undistort(
             }
         )
         return
-    for path in written:
+    for path in outputs.written:
         typer.echo(path)
     (fx, fy), (cx, cy) = view.camera_matrix.diagonal()[:2], view.camera_matrix[:2, 2]
     across, down, corner = view.fov_deg
