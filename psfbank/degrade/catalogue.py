@@ -46,7 +46,7 @@ CATALOGUE: dict[str, type[Degradation]] = {
     "jpeg": Jpeg,
 }
 _TRUTH = {"true": True, "false": False}
-_READERS: dict[type, Callable[[str], Any]] = {float: float, int: int, bool: _TRUTH.__getitem__, str: str}
+_READERS: dict[Any, Callable[[str], Any]] = {float: float, int: int, bool: _TRUTH.__getitem__}
 
 
 @dataclass(frozen=True)
@@ -133,10 +133,11 @@ def parse(text: str) -> Degradation:
 
 
 def _read(name: str, key: str, value: str, hint: Any) -> Any:
+    """Read a value; words, of `str` or `Literal`, are left to the degradation to check."""
     try:
         if get_origin(hint) is tuple:
             return tuple(float(one) for one in value.split("/"))
-        return _READERS[hint](value)
+        return _READERS.get(hint, str)(value)
     except (ValueError, KeyError):
         wanted = "numbers with slashes between them" if get_origin(hint) is tuple else f"of type {hint.__name__}"
         raise ValueError(f"`{key}` of {name} must be {wanted}, got {value!r}") from None

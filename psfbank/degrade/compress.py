@@ -28,11 +28,12 @@ class Jpeg:
     def __call__(self, image: npt.ArrayLike, rng: np.random.Generator) -> Image:
         """Degrade, as `Degradation`; ImageError unless the picture is grey or RGB."""
         light = admitted(image)
-        if light.ndim == 3 and light.shape[2] != 3:
-            raise ImageError(f"JPEG takes (H, W) or (H, W, 3), got {light.shape}")
-        values = np.clip(light, 0, 1) if self.toned else isp.srgb_encode(light)
+        if light.shape[2:] not in ((), (1,), (3,)):
+            raise ImageError(f"JPEG is grey or RGB, got a picture {light.shape}")
+        plain = light[..., 0] if light.shape[2:] == (1,) else light
+        values = np.clip(plain, 0, 1) if self.toned else isp.srgb_encode(plain)
         left = isp.jpeg(values, self.quality, self.subsampling)
-        return np.asarray(left if self.toned else isp.srgb_decode(left), dtype=np.float32)
+        return np.asarray(left if self.toned else isp.srgb_decode(left), dtype=np.float32).reshape(light.shape)
 
     def describe(self) -> str:
         """Give name and parameters, as `Degradation`."""

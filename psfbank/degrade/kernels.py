@@ -45,6 +45,8 @@ def path(xy_px: FloatArray) -> npt.NDArray[np.float64]:
     Each segment is cut into short steps, each step shared bilinearly by the four pixels around it, which keeps sum and
     centroid exactly.
     """
+    if len(xy_px) == 1:
+        return np.ones((1, 1))
     longest = float(np.hypot(*np.diff(xy_px, axis=0).T).max(initial=0))
     steps = max(1, int(np.ceil(longest * STEPS_A_PIXEL)))
     middle = ((np.arange(steps) + 0.5) / steps)[:, None, None]

@@ -16,6 +16,8 @@ from psfbank.render import MARGIN_PX, PUPIL_SAMPLES, PixelSampling
 from psfbank.zernike import Imager, Pupil, noll_terms
 
 FIRST_TERM = 4  # Noll's; one to three are piston and tilt, which blur nothing
+RAYS_INSIDE = 0.99  # of the pupil's area; the worst rays come from its very rim
+DIFFUSION_PX = 0.25  # sigma of the charge in a pixel; without any, sums over a fine image are no integrals
 DIFFRACTION_REACH = 4.0  # lambda N around what geometry says; 95 % of an Airy pattern lie within
 
 
@@ -164,17 +166,24 @@ class RandomZernike:
         return described(self)
 
 
-def reach_px(coefficients_nm: FloatArray, nm: IntArray, wavelength_nm: float, f_number: float, pitch_um: float) -> int:
-    """Half width of a kernel that holds what wavefronts (N, J) scatter: rays of geometry, and diffraction around them.
+def ray_radii_px(
+    coefficients_nm: FloatArray, nm: IntArray, f_number: float, pitch_um: float
+) -> npt.NDArray[np.float64]:
+    """Distance (N, R) px from the ideal image at which rays over the pupil land, of wavefronts (N, J) of terms `nm`.
 
     A ray from pupil radius p lands 2 N dW/dp from its ideal place.
     """
     pupil = Pupil.of(PUPIL_SAMPLES)
-    opd_nm = np.tensordot(coefficients_nm, pupil.basis(nm), axes=1)
     within = np.hypot(pupil.x, pupil.y) <= 1
-    slopes = [np.abs(slope[:, within]).max() for slope in np.gradient(opd_nm, pupil.step, axis=(-2, -1))]
-    rays_um = 2 * f_number * float(np.hypot(*slopes)) * 1e-3
-    return int(np.ceil((rays_um + DIFFRACTION_REACH * wavelength_nm * 1e-3 * f_number) / pitch_um)) + 1
+    slopes_nm = np.gradient(np.tensordot(coefficients_nm, pupil.basis(nm), axes=1), pupil.step, axis=(-2, -1))
+    return np.asarray(np.hypot(*slopes_nm)[:, within] * (2e-3 * f_number / pitch_um))
+
+
+def reach_px(coefficients_nm: FloatArray, nm: IntArray, wavelength_nm: float, f_number: float, pitch_um: float) -> int:
+    """Half width of kernels that hold what wavefronts (N, J) scatter: nearly all rays, and diffraction around them."""
+    diffraction_px = DIFFRACTION_REACH * wavelength_nm * 1e-3 * f_number / pitch_um
+    rays_px = np.quantile(ray_radii_px(coefficients_nm, nm, f_number, pitch_um), RAYS_INSIDE, axis=1).max()
+    return int(np.ceil(rays_px + diffraction_px)) + 1
 
 
 def rendering(
@@ -190,4 +199,4 @@ def rendering(
         half_px=half_px + MARGIN_PX,
         samples=PUPIL_SAMPLES,
     )
-    return imager, PixelSampling.of(2 * half_px + 1, 1, imager.fine_px, 0.0)
+    return imager, PixelSampling.of(2 * half_px + 1, 1, imager.fine_px, DIFFUSION_PX)

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from psfbank.arrays import FloatArray, IntArray
-from psfbank.degrade.lens import FIRST_TERM, reach_px
+from psfbank.degrade.lens import FIRST_TERM, ray_radii_px
 from psfbank.errors import MissingPartError
 from psfbank.model import Calibration
 from psfbank.optics import ZernikeField
@@ -21,6 +21,7 @@ from psfbank.render import FieldRenderer, unit_sum
 from psfbank.zernike import noll_terms
 
 DEFOCUS = (2, 0)
+SHARE_INSIDE = 0.95  # of the rays of a change that must land within the kernels
 
 
 def perturbed(
@@ -134,10 +135,10 @@ def _added(wavefront: ZernikeField, change: FloatArray, terms: IntArray) -> Zern
 def _require_room(change: FloatArray, terms: IntArray, wavefront: ZernikeField, half_px: float) -> None:
     imaging = wavefront.imaging
     assert imaging is not None  # noqa: S101 the caller has seen it
-    needed_px = reach_px(change, terms, 0.0, wavefront.f_number, imaging.pitch_um)
-    if needed_px > half_px:
+    radii_px = np.quantile(ray_radii_px(change, terms, wavefront.f_number, imaging.pitch_um), SHARE_INSIDE, axis=1)
+    if radii_px.max() > half_px:
         raise ValueError(
-            f"this change throws light {needed_px} px to each side, and kernels reach {half_px:g}; "
+            f"this change throws light {radii_px.max():.1f} px to each side, and kernels reach {half_px:.1f}; "
             f"change less, or give `half_px`"
         )
 

@@ -102,7 +102,8 @@ class Turbulence:
         light = admitted(image)
         height, width = light.shape[:2]
         layer = Layer.drawn(rng)
-        blur = SpatiallyVaryingBlur(self._grid(layer, (height, width)), (height, width), "Y", workers=1)
+        # gathered, as radiance is conserved: a bright sky stays bright
+        blur = SpatiallyVaryingBlur(self._grid(layer, (height, width)), (height, width), "Y", "gather", workers=1)
         x_px, y_px, displacement = self.displacement_px(layer, (height, width))
         along_x, along_y = cardinal_spline(x_px), cardinal_spline(y_px)
 
