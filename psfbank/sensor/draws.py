@@ -1,7 +1,7 @@
 """Electrons of one readout drawn from their expectation, exactly or nearly so, and their conversion to DN.
 
 `read_out` draws photons from Poisson's distribution. `read_out_gaussian` draws photons and read noise together from one
-Gaussian whose variance follows the signal, which takes a quarter of the time. Mean and variance are the same; what it
+Gaussian whose variance follows the signal, which takes half the time. Mean and variance are the same; what it
 loses is the skewness, mu / (mu + read^2)^(3/2) at mu electrons. By the first term of Edgeworth's series the cumulative
 distribution is then off by up to 0.066 of that: 1.0 % at worst with a read noise of 2.5 electrons (about 12 electrons),
 0.7 % at 100 electrons without any, 0.2 % at 1000. Below some ten electrons and without read noise the steps between
@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from psfbank.arrays import FloatArray
+from psfbank.sensor.poisson import poisson
 
 Image = npt.NDArray[np.float32]
 
@@ -72,7 +73,7 @@ def read_out(
     float32, shape of `signal_e`
         Electrons; reads of the dark fall on both sides of zero.
     """
-    collected = np.asarray(rng.poisson(np.maximum(signal_e, 0.0)), dtype=np.float32)
+    collected = poisson(np.maximum(signal_e, 0), rng)
     noise = rng.standard_normal(signal_e.shape, dtype=np.float32)
     noise *= _spread_e(read_noise_e, signal_e.shape, rng, mixture)
     noise += np.minimum(collected, np.float32(full_well_e), out=collected)

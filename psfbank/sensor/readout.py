@@ -44,7 +44,7 @@ class Sensor:
     cfa : str
         Colours of the top-left 2 x 2 sites, or "mono", or "RGB" where every pixel has all.
     shot : "exact" or "gaussian"
-        `read_out` or, in a quarter of the time, `read_out_gaussian`; `psfbank.sensor.draws` says how far that is off.
+        `read_out` or, in half the time, `read_out_gaussian`; `psfbank.sensor.draws` says how far that is off.
     exposure_s : float
         For which dark current is gathered.
     full_well_e : float
