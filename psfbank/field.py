@@ -139,14 +139,6 @@ def spline_surface_at(
     return np.asarray(surface.ev(inside_y.ravel(), inside_x.ravel()).reshape(x.shape))
 
 
-def spline_grid_at(
-    x_px: FloatArray, y_px: FloatArray, nodes: FloatArray, x: FloatArray, y: FloatArray
-) -> npt.NDArray[np.float64]:
-    """`spline_surface_at` where rows `y` (h,) and columns `x` (w,) cross, (h, w): two products of matrices."""
-    down, across = (cardinal_spline(n)(np.clip(at, n[0], n[-1])) for n, at in ((y_px, y), (x_px, x)))
-    return np.asarray(down @ nodes @ across.T)
-
-
 def cardinal_spline(nodes: FloatArray) -> interpolate.BSpline:
     """Weights (T,) that nodes (T,) have in the cubic spline through them, as a function of the place between them.
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from scipy.interpolate import BSpline
 
 from psfbank import distortion as _distortion
 from psfbank import field as _field
@@ -282,7 +283,15 @@ class Illumination:
     def over(self, x_px: FloatArray, y_px: FloatArray, channel: str = "G") -> npt.NDArray[np.float64]:
         """Relative illumination (h, w) where rows `y_px` (h,) and columns `x_px` (w,) cross; the spline of `at`."""
         nodes = self.relative[channel_index(self.channels, channel)]
-        return _field.spline_grid_at(self.x_px, self.y_px, nodes, x_px, y_px)
+        places = ((self.y_px, y_px), (self.x_px, x_px))
+        down, across = (
+            spline(np.clip(at, of[0], of[-1])) for spline, (of, at) in zip(self._cardinal, places, strict=True)
+        )
+        return np.asarray(down @ nodes @ across.T)
+
+    @cached_property
+    def _cardinal(self) -> tuple[BSpline, BSpline]:
+        return _field.cardinal_spline(self.y_px), _field.cardinal_spline(self.x_px)
 
 
 @dataclass(frozen=True, eq=False)

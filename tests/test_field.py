@@ -13,7 +13,6 @@ from psfbank.field import (
     kernel_at,
     resample_kernel,
     source_kernels,
-    spline_grid_at,
     spline_surface_at,
 )
 
@@ -115,10 +114,6 @@ def test_a_spline_surface_passes_through_its_nodes_and_stays_at_its_border() -> 
     np.testing.assert_allclose(spline_surface_at(x, y, nodes, *np.meshgrid(x, y)), nodes, rtol=1e-12)
     assert spline_surface_at(x, y, nodes, 50.0, 33.0) == pytest.approx(1 - 1e-4 * (100 + 64))
     assert spline_surface_at(x, y, nodes, 500.0, -80.0) == pytest.approx(nodes[0, -1])
-    columns, rows = np.array([-3.0, 0.7, 41.2, 200.0]), np.array([5.5, 33.3, 90.0])
-    np.testing.assert_allclose(
-        spline_grid_at(x, y, nodes, columns, rows), spline_surface_at(x, y, nodes, columns, rows[:, None]), rtol=1e-12
-    )
 
 
 def test_a_surface_of_one_node_is_refused() -> None:

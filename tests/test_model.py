@@ -210,3 +210,10 @@ def test_illumination_needs_no_more_than_its_nodes() -> None:
     tilted = Illumination(np.array([0.0, 10.0]), np.array([0.0, 20.0]), np.array([[[0.2, 0.4], [0.6, 0.8]]]), ("Y",))
 
     np.testing.assert_allclose(tilted.at([0, 10, 5, 99], [0, 20, 10, 99]), [0.2, 0.8, 0.5, 0.8], atol=1e-6)
+
+
+def test_illumination_over_rows_and_columns_is_that_at_their_crossings(small_bank: PsfBank) -> None:
+    light = small_bank.at().illumination
+    assert light is not None
+    columns, rows = np.array([-3.0, 0.7, 41.2, 200.0]), np.array([5.5, 33.3, 90.0])
+    np.testing.assert_allclose(light.over(columns, rows, "B"), light.at(columns, rows[:, None], "B"), rtol=1e-12)
