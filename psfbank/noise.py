@@ -33,8 +33,15 @@ class NoiseModel:
         for name in QUANTITIES:
             freeze(self, np.float64, **{name: "C"})
             require_shape(getattr(self, name), name, (len(self.channels),))
+        for name in ("gain_dn_per_e", "black_dn", "white_dn"):
+            require_finite(getattr(self, name), name)
         if not np.all(self.gain_dn_per_e > 0) or not np.all(self.white_dn > self.black_dn):
             raise ValueError("`gain_dn_per_e` must be positive and `white_dn` above `black_dn`")
+        for name in ("read_noise_e", "dark_e_per_s", "prnu"):
+            if np.any(np.isinf(getattr(self, name))):
+                raise ValueError(f"`{name}` must be finite, or NaN where it is not known")
+        if np.any(self.read_noise_e < 0) or np.any(self.prnu < 0):
+            raise ValueError("`read_noise_e` and `prnu` must not be negative")
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,7 +67,6 @@ class NoiseByIso:
         for name in QUANTITIES:
             freeze(self, np.float64, **{name: "I,C"})
             require_shape(getattr(self, name), name, (len(self.iso), len(self.channels)))
-        require_finite(self.gain_dn_per_e, "gain_dn_per_e")
         for k in range(len(self.iso)):
             self._at_calibrated(k)  # checks the rest
 

@@ -468,6 +468,14 @@ def gain_edit(file: Any) -> None:
     file[f"{SETTING}/noise/gain"][0] = -1.0
 
 
+def iso_edit(file: Any) -> None:
+    file[f"{SETTING}/noise/by_iso/iso"][0] = 1e9
+
+
+def noise_edit(file: Any) -> None:
+    file[f"{SETTING}/noise/by_iso/read_noise"][1, 2] = np.inf
+
+
 def even_kernels(file: Any) -> None:
     values = file[KERNELS][..., :14, :14]
     replace_dataset(file, KERNELS, data=values, chunks=values.shape, **SOUND)
@@ -642,6 +650,8 @@ FORGED = [
     (grid_edit, CorruptBankError, "increase strictly"),
     (knot_edit, CorruptBankError, "finite"),
     (gain_edit, CorruptBankError, "must be positive"),
+    (iso_edit, CorruptBankError, "increase strictly"),
+    (noise_edit, CorruptBankError, "`read_noise_e` must be finite"),
     (even_kernels, CorruptBankError, "odd width"),
     (other_tiles, CorruptBankError, "shape"),
     (oversample_zero, CorruptBankError, "oversample"),

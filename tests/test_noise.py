@@ -98,3 +98,19 @@ def test_what_is_no_noise_is_refused(changes: dict[str, object], message: str) -
 def test_one_speed_is_no_series() -> None:
     with pytest.raises(ValueError, match="two positive speeds"):
         sensor(np.array([100.0]))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"gain_dn_per_e": [np.inf] * 3}, "not finite"),
+        ({"white_dn": [np.inf] * 3}, "not finite"),
+        ({"black_dn": [np.nan] * 3}, "not finite"),
+        ({"read_noise_e": [np.inf] * 3}, "finite, or NaN"),
+        ({"read_noise_e": [-1.0] * 3}, "must not be negative"),
+        ({"prnu": [-0.1] * 3}, "must not be negative"),
+    ],
+)
+def test_a_model_that_no_sensor_can_have_is_refused(changes: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        replace(sensor().at(100), **changes)
