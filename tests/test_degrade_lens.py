@@ -62,7 +62,7 @@ def test_a_gaussian_lies_along_its_angle() -> None:
 
 def test_no_blur_changes_nothing() -> None:
     image = rng().random((20, 30)).astype(np.float32)
-    for none in (Defocus(0), GaussianBlur(0, 0), OpticalLowPass(0)):
+    for none in (Defocus(0), GaussianBlur(0), OpticalLowPass(0)):
         np.testing.assert_allclose(none(image, rng()), image, atol=1e-6)
 
 

@@ -41,18 +41,19 @@ class Defocus:
 
 @dataclass(frozen=True)
 class GaussianBlur:
-    """A Gaussian: `sigma_px` along `angle_deg`, from right towards down, and `sigma_across_px` across it."""
+    """A Gaussian: `sigma_px` along `angle_deg`, from right towards down, and `aspect` times that across it."""
 
     sigma_px: float = 1.0
-    sigma_across_px: float = 1.0
+    aspect: float = 1.0
     angle_deg: float = 0.0
 
     def __post_init__(self) -> None:
-        require_within(self, sigma_px=(0, 250), sigma_across_px=(0, 250), angle_deg=(-360, 360))
+        require_within(self, sigma_px=(0, 250), aspect=(0, 1), angle_deg=(-360, 360))
 
     def __call__(self, image: npt.ArrayLike, rng: np.random.Generator) -> Image:
         """Degrade, as `Degradation`."""
-        return convolved(admitted(image), kernels.gaussian(self.sigma_px, self.sigma_across_px, self.angle_deg))
+        across_px = self.sigma_px * self.aspect
+        return convolved(admitted(image), kernels.gaussian(self.sigma_px, across_px, self.angle_deg))
 
     def describe(self) -> str:
         """Give name and parameters, as `Degradation`."""

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from psfbank.degrade.stage import Image, admitted, described, require_within
+from psfbank.sensor.poisson import poisson
 
 
 def _drawn_shape(image: Image, grey: bool) -> tuple[int, ...]:
@@ -43,12 +44,12 @@ class PoissonNoise:
     peak_e: float = 1000.0
 
     def __post_init__(self) -> None:
-        require_within(self, peak_e=(1e-3, 1e9))
+        require_within(self, peak_e=(1e-3, 1e7))
 
     def __call__(self, image: npt.ArrayLike, rng: np.random.Generator) -> Image:
         """Degrade, as `Degradation`."""
-        expected_e = np.maximum(admitted(image), 0).astype(np.float64) * self.peak_e
-        return np.asarray(rng.poisson(expected_e) / self.peak_e, dtype=np.float32)
+        expected_e = np.maximum(admitted(image), 0) * np.float32(self.peak_e)
+        return np.asarray(poisson(expected_e, rng) / np.float32(self.peak_e))
 
     def describe(self) -> str:
         """Give name and parameters, as `Degradation`."""
