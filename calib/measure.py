@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections import Counter
 from collections.abc import Sequence
@@ -27,6 +28,8 @@ BAND_NM = 20.0  # half width of a channel's spectrum
 LARGEST_HALF_PX, SMALLEST_HALF_PX = 14, 8
 PATCH_OF_SPACING = 0.42  # half a patch; two points' patches stay apart, down to the smallest
 
+log = logging.getLogger(__name__)
+
 
 def measure_noise(plan: Plan, shots: dict[str, list[Shot]], journal: Journal) -> MeasuredNoise | None:
     """Photon transfer from flats and darks, at each of their ISO speeds; None when they do not suffice."""
@@ -38,11 +41,14 @@ def measure_noise(plan: Plan, shots: dict[str, list[Shot]], journal: Journal) ->
         journal.lack("noise", "gamma-coded pictures do not keep the sensor's noise; shoot RAW")
         return None
     black = np.zeros(len(plan.camera.channels)) if plan.black_level is None else plan.black_level
+    iso = shot_iso(plan, shots)
     try:
-        measured = measure_by_iso(flats, darks, plan.camera, black, white_dn(plan), shot_iso(plan, shots))
+        measured = measure_by_iso(flats, darks, plan.camera, black, white_dn(plan), iso)
     except CalibrationError as error:
         journal.lack("noise", in_words(error))
         return None
+    if not math.isnan(iso) and iso != measured.iso:
+        log.warning("noise was measured at ISO %g, the rest was shot at ISO %g", measured.iso, iso)
     for name, reason in measured.left_out.items():
         journal.flag(name, Flag.UNUSABLE, f"for noise: {reason}")
     journal.summary["noise"] = {

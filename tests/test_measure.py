@@ -114,13 +114,14 @@ def test_darks_of_other_speeds_than_the_flats_are_left_out_and_named() -> None:
     assert "of ISO 1600, where no two of 0 flat captures show one level" in journal.flagged[0]["reason"]
 
 
-def test_samples_shot_at_another_speed_are_weighed_by_its_gain() -> None:
+def test_samples_shot_at_another_speed_are_weighed_by_its_gain(caplog: pytest.LogCaptureFixture) -> None:
     shots = at_iso({**flats_and_darks(), "led": [shot("led", "0.png", np.zeros(SIZE_PX))]}, flat=400, dark=400, led=100)
     assert shot_iso(plan(), shots) == 100
     assert shot_iso(plan(setting=Setting(iso=64)), NOTHING) == 64
     measured = measure_noise(plan(), shots, Journal())
     assert measured is not None
     assert measured.iso == 400
+    assert "measured at ISO 400, the rest was shot at ISO 100" in caplog.text
     np.testing.assert_allclose(measured.weighing(100).gain_dn_per_e, measured.noise.gain_dn_per_e / 4)
     assert measured.weighing(400) is measured.noise
     assert measured.weighing(np.nan) is measured.noise
