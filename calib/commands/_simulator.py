@@ -45,7 +45,7 @@ def development_of(
 
     typer.BadParameter when gains are no three numbers; MissingPartError or ColourError when there is no such matrix.
     """
-    from psfbank.isp import Development, Filmic, Smoothstep, Srgb, camera_to_srgb, daylight_gains
+    from psfbank.isp import Development, Filmic, Smoothstep, Srgb
 
     curve = Srgb() if tone == "srgb" else Smoothstep() if tone == "smoothstep" else Filmic()
     balance = None if gains is None else _numbers(gains)
@@ -53,12 +53,7 @@ def development_of(
         if balance is None and tone == "srgb":
             return None
         return Development(balance or (1.0, 1.0, 1.0), tone=curve)
-    matrix = _matrix(camera, colours)
-    return Development(
-        balance or tuple(daylight_gains(matrix).tolist()),
-        tuple(map(tuple, camera_to_srgb(matrix).tolist())),
-        curve,
-    )
+    return Development.of_camera(_matrix(camera, colours), balance, curve)
 
 
 def _matrix(camera: Camera, colours: str) -> Matrix:
