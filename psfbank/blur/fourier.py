@@ -8,6 +8,7 @@ anything to transform back.
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -100,20 +101,22 @@ class FourierTiles:
         """
         height, width = light.shape[2:]
         rows, columns = slice(down.reach, down.reach + height), slice(across.reach, across.reach + width)
-        weighted = self._buffer("weighted", (len(across.nodes), *light.shape[:3], across.size), np.float32)
+        # one weight and node after another: all that is in use at a time fits a processor's cache
+        weighted = self._buffer("weighted", (*light.shape[:3], across.size), np.float32)
         weighted[..., : columns.start] = weighted[..., columns.stop :] = 0
-        np.multiply(light, across.weights[:, None, :, None], out=weighted[..., columns])
-        by_row = fft.rfft(weighted)
-        spectrum = self._buffer("spectrum", (*by_row.shape[:3], down.size, by_row.shape[-1]), np.complex64)
-        total = self._buffer("total", (*self._phases(light), *spectrum.shape[-2:]), np.complex64)
-        total[...] = 0
-        for node, weight in zip(down.nodes, down.weights, strict=True):
-            spectrum[..., : rows.start, :] = spectrum[..., rows.stop :, :] = 0
-            real = spectrum.view(np.float32)  # a real weight is cheaper than one made complex first
-            np.multiply(by_row.view(np.float32), weight[:, None, :, None], out=real[..., rows, :])
-            transformed = fft.fft(spectrum, axis=-2, overwrite_x=True)
-            for part, other in zip(transformed, across.nodes, strict=True):
-                total += self._product(part, self._transfers(node, other, down.size, across.size))
+        spectrum = self._buffer("spectrum", (*light.shape[:2], down.size, across.size // 2 + 1), np.complex64)
+        inside = spectrum.view(np.float32)[..., rows, :]  # a real weight is cheaper than one made complex first
+        total = None
+        for other, weight_across in zip(across.nodes, across.weights, strict=True):
+            np.multiply(light, weight_across[:, None], out=weighted[..., columns])
+            by_row = fft.rfft(weighted).view(np.float32)
+            for node, weight in zip(down.nodes, down.weights, strict=True):
+                spectrum[..., : rows.start, :] = spectrum[..., rows.stop :, :] = 0
+                np.multiply(by_row, weight[:, None, :, None], out=inside)
+                transformed = fft.fft(spectrum, axis=-2, overwrite_x=True)
+                transfer = self._transfers(node, other, down.size, across.size)
+                product = self._product(transformed, transfer, "total" if total is None else "product")
+                total = product if total is None else np.add(total, product, out=total)
         back = fft.ifft(total, axis=-2, overwrite_x=True)[..., : height + 2 * down.reach, :]
         return np.asarray(fft.irfft(back, n=across.size)[..., : width + 2 * across.reach])
 
@@ -141,7 +144,7 @@ class FourierTiles:
         for other, weight_across in zip(across.nodes, across.weights, strict=True):
             by_row[...] = 0
             for node, weight in zip(down.nodes, down.weights, strict=True):
-                product = self._product(spectrum, self._transfers(node, other, down.size, across.size))
+                product = self._product(spectrum, self._transfers(node, other, down.size, across.size), "product")
                 back = fft.ifft(product, axis=-2, overwrite_x=True)[..., rows, :]
                 real = back.view(np.float32)  # as above
                 real *= weight[:, None, :, None]
@@ -156,13 +159,13 @@ class FourierTiles:
         count = self._transfers.kernels.shape[2] // len(light)
         return count, count
 
-    def _product(self, spectrum: Spectrum, transfer: Spectrum) -> Spectrum:
-        """Product in a buffer, added up over the samples of light where there are several."""
-        product = np.multiply(spectrum, transfer, out=self._buffer("product", transfer.shape, np.complex64))
+    def _product(self, spectrum: Spectrum, transfer: Spectrum, buffer: str) -> Spectrum:
+        """Product, added up over the samples of light where there are several."""
+        product = np.multiply(spectrum, transfer, out=self._buffer(buffer, transfer.shape, np.complex64))
         return np.asarray(product.sum((0, 1), keepdims=True)) if len(spectrum) > 1 else product
 
     def _buffer(self, name: str, shape: tuple[int, ...], dtype: npt.DTypeLike) -> npt.NDArray[Any]:
-        count = int(np.prod(shape))
+        count = math.prod(shape)
         if name not in self._buffers or self._buffers[name].size < count:
             self._buffers[name] = np.empty(count, dtype)
         return self._buffers[name][:count].reshape(shape)
