@@ -89,7 +89,7 @@ def test_a_second_run_keeps_what_is_there(run: Run, bank: Path, sharp: Path, tmp
 
 def test_the_whole_camera_to_a_jpeg(run: Run, bank: Path, sharp: Path, tmp_path: Path) -> None:
     camera = next(iter(known_cameras()))
-    stages = "camera_shake:length_px=4..6,anxiety=0.2,all,tone,jpeg"
+    stages = "camera_shake:length_px=4..6,anxiety=0.2,all,tone,jpeg,jpeg:quality=90,subsampling=4:2:0"
     options = ("--stages", stages, "--colours", camera, "--tone", "smoothstep", "--shot", "gaussian")
     for quality in (30, 95):
         more = ("--assume-srgb", "--source-scale", "3", "--jpeg-quality", quality, "--json")
@@ -97,7 +97,7 @@ def test_the_whole_camera_to_a_jpeg(run: Run, bank: Path, sharp: Path, tmp_path:
         assert code == 0
         named = [line.split(": ")[0].split(":")[0] for line in json.loads(said)["stages"][1:]]
         assert named[0] == "1. camera_shake"
-        assert named[-4:] == ["9. demosaic", "10. colour", "11. tone", "12. jpeg"]
+        assert named[-5:] == ["9. demosaic", "10. colour", "11. tone", "12. jpeg", "13. jpeg"]
     assert (tmp_path / "30.jpg").stat().st_size < 0.7 * (tmp_path / "95.jpg").stat().st_size
 
 

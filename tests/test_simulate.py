@@ -10,6 +10,7 @@ import pytest
 
 from psfbank.bank import PsfBank
 from psfbank.blur import SpatiallyVaryingBlur
+from psfbank.degrade import CATALOGUE, parse
 from psfbank.errors import ImageError, MissingPartError
 from psfbank.isp import Development, jpeg, srgb_encode
 from psfbank.model import Calibration, Illumination, NoiseModel, PsfGrid
@@ -245,6 +246,14 @@ def test_degradations_run_behind_the_stage_they_are_listed_after(cal: Calibratio
     got = take(cal, flat, stages=[first, "shading", second])
     y, x = np.mgrid[: SIZE[0], : SIZE[1]]
     np.testing.assert_allclose(got[..., 1], 0.4 * cal.shading(x, y, "G") + 0.2, rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", sorted(CATALOGUE.keys() - {"downsample"}))
+def test_every_degradation_finds_its_place(cal: Calibration, name: str) -> None:
+    degradation = parse(name)
+    for stages in ([degradation, "blur", "noise"], ["blur", degradation, "noise"], ["blur", "noise", degradation]):
+        simulator = pickle.loads(pickle.dumps(Simulator(cal, stages)))  # noqa: S301 our own bytes
+        assert np.isfinite(simulator(picture(), np.random.default_rng(0))).all()
 
 
 def test_only_at_the_ends_may_a_degradation_change_the_size(cal: Calibration) -> None:

@@ -25,7 +25,7 @@ def stages_of(words: str | None) -> list[Stage] | None:
         return None
     pieces: list[str] = []
     for word in (piece.strip() for piece in words.split(",")):
-        if pieces and "=" in word and ":" not in word:
+        if pieces and "=" in word and ":" not in word.partition("=")[0]:
             pieces[-1] += f",{word}"
         elif word:
             pieces.append(word)

@@ -171,7 +171,8 @@ class Simulator:
         """
         light = self._admitted(image)
         for degradation in self._before:
-            light = self._admitted(degradation(light, rng))
+            # noise, and splines beside sharp edges, swing below nothing
+            light = self._admitted(np.maximum(degradation(light, rng), np.float32(0)))
         window = window_of((light.shape[0], light.shape[1]), self.source_scale, self.size_px, origin)
         field = self._field(window)
         if "white_balance" in self.stages or "colour" in self.stages:

@@ -5,6 +5,8 @@ The digests find damage and careless edits. They are no signature: whoever can w
 
 from __future__ import annotations
 
+from psfbank.store.isolated import summary_of as summary_of
+from psfbank.store.isolated import verify_isolated as verify_isolated
 from psfbank.store.reader import BankSummary as BankSummary
 from psfbank.store.reader import DatasetSummary as DatasetSummary
 from psfbank.store.reader import SettingSummary as SettingSummary
@@ -12,4 +14,4 @@ from psfbank.store.reader import load as load
 from psfbank.store.reader import verify as verify
 from psfbank.store.writer import save as save
 
-__all__ = ["BankSummary", "DatasetSummary", "SettingSummary", "load", "save", "verify"]
+__all__ = ["BankSummary", "DatasetSummary", "SettingSummary", "load", "save", "summary_of", "verify", "verify_isolated"]
