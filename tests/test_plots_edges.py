@@ -17,16 +17,9 @@ from scipy.special import ndtr
 from calib.edge.measure import MeasuredEdge
 from calib.edge.quality import EdgeFlag
 from calib.edge.response import Response
-from calib.plots import (
-    LONGEST_PX,
-    MOST_NAMED,
-    OF_CHANNEL,
-    OF_ORIENTATION,
-    SHORTEST_PX,
-    annotated_picture,
-    save_figure,
-    sfr_figure,
-)
+from calib.plots import annotated_picture, save_figure, sfr_figure
+from calib.plots.edges import LONGEST_PX, MOST_NAMED, OF_ORIENTATION, SHORTEST_PX
+from calib.plots.style import OF_CHANNEL
 
 FREQ_CPP, X_PX = np.linspace(0, 1, 201), np.linspace(-16, 16, 513)
 

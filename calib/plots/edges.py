@@ -1,11 +1,10 @@
-"""Figures of what was measured: data in, a figure out; nothing is shown, and no state is shared."""
+"""Figures of slanted edges: their curves, and where they lie in the picture."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
 from itertools import cycle
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import cv2
@@ -18,17 +17,14 @@ from matplotlib.patheffects import withStroke
 from matplotlib.textpath import TextPath
 
 from calib.edge.response import NYQUIST_CPP, plateaus
+from calib.plots.style import DPI, FAINT, INK, OF_CHANNEL
 from psfbank.arrays import FloatArray
 
 if TYPE_CHECKING:
     from calib.edge.measure import MeasuredEdge
 
-SUFFIXES = (".png", ".pdf", ".svg")
-DPI = 100
-INK, FAINT = "#333333", "#999999"
 # Okabe and Ito's colours, which all eyes can tell apart
 HUES = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-OF_CHANNEL = {"R": "#D55E00", "G": "#009E73", "B": "#0072B2"}
 OF_ORIENTATION = {"sagittal": "#B84A00", "tangential": "#005F99", "oblique": "#8A3D78", "": "#2F6B3A"}
 MOST_NAMED = 12  # curves that a legend tells apart
 PROFILE_PX = (4.0, 16.0)  # half width that profiles are shown over
@@ -40,12 +36,6 @@ LABEL_PX = (34, 28, 23, 19, 16, 13, 11)  # sizes of labels: the largest at which
 SHADES = (0.25, 0.9)  # of black and white in the picture: what is drawn over it shows on both
 
 Array = npt.NDArray[np.float64]
-
-
-def save_figure(figure: Figure, path: Path) -> None:
-    """Write a figure in the format of the file's suffix, one of `SUFFIXES`; the same figure is the same PNG or PDF."""
-    undated = {".png": {"Software": None}, ".pdf": {"CreationDate": None}, ".svg": {"Date": None}}
-    figure.savefig(path, dpi=figure.dpi, metadata=undated[path.suffix.lower()])
 
 
 def sfr_figure(edges: Sequence[MeasuredEdge]) -> Figure:
@@ -82,7 +72,7 @@ def sfr_figure(edges: Sequence[MeasuredEdge]) -> Figure:
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(color="#e6e6e6", linewidth=0.6)
         axes.set_axisbelow(True)
-    figure.suptitle(_title(edges), fontsize=11, color=INK)
+    figure.suptitle(_title(edges), fontsize=11, color=INK, parse_math=False)  # a file name may hold dollars
     return figure
 
 

@@ -1,0 +1,140 @@
+"""What all figures share: colours, panels over the field, and how a figure becomes a file or a part of a page."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.figure import Figure
+
+from psfbank.arrays import FloatArray
+
+SUFFIXES = (".png", ".pdf", ".svg")
+DPI = 100
+INK, FAINT, GRID = "#333333", "#999999", "#e6e6e6"
+# Okabe and Ito's colours, which all eyes can tell apart
+OF_CHANNEL = {"R": "#D55E00", "G": "#009E73", "B": "#0072B2"}
+OF_QUADRANT = ("#0072B2", "#E69F00", "#CC79A7", "#009E73")
+MAP, SIGNED = "viridis", "coolwarm"  # perceptually uniform; the second has its middle at 0
+PANEL_IN = 3.4  # width of one panel over the field
+
+# what a page gives colours of its own in the light and in the dark; #000000 is matplotlib's own ink
+_THEMED = {
+    "#000000": "currentColor",
+    INK: "currentColor",
+    FAINT: "var(--faint)",
+    GRID: "var(--grid)",
+    **{OF_CHANNEL[name]: f"var(--{name.lower()})" for name in OF_CHANNEL},
+}
+_FONTS = re.compile(r"(font: [^;\"]*?px) [^;\"]*")
+_OWN_ID = re.compile(r'<g id="[^"]*"')
+
+
+def save_figure(figure: Figure, path: Path) -> None:
+    """Write a figure in the format of the file's suffix, one of `SUFFIXES`; the same figure is the same PNG or PDF."""
+    undated = {".png": {"Software": None}, ".pdf": {"CreationDate": None}, ".svg": {"Date": None}}
+    figure.savefig(path, dpi=figure.dpi, metadata=undated[path.suffix.lower()])
+
+
+def svg_of(figure: Figure) -> str:
+    """Draw a figure as an <svg> element that takes the colours of the page around it; the same one each time.
+
+    Parameters
+    ----------
+    figure : Figure
+
+    Returns
+    -------
+    str
+        Without a background. Ink is the page's own `currentColor`; --faint, --grid, --r, --g and --b are the page's to
+        define.
+    """
+    file = io.StringIO()
+    with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "psfbank"}):
+        metadata = {"Date": None, "Creator": None, "Format": None, "Type": None}
+        figure.savefig(file, format="svg", transparent=True, dpi=1.5 * DPI, metadata=metadata)
+    svg = file.getvalue()
+    svg = svg[svg.index("<svg") :]
+    for ours, of_page in _THEMED.items():
+        svg = svg.replace(ours.lower(), of_page).replace(ours, of_page)
+    return _OWN_ID.sub("<g", _FONTS.sub(r"\1 var(--sans)", svg))
+
+
+def panels(columns: int, rows: int = 1, *, size_px: tuple[int, int] | None = None, height_in: float = 2.6) -> Figure:
+    """Make a figure with room for panels side by side; those over a sensor of `size_px` (H, W) get its proportions."""
+    if size_px is not None:
+        height_in = float(np.clip(PANEL_IN * size_px[0] / size_px[1], 1.2, 2 * PANEL_IN)) + 0.55
+    return Figure(figsize=(PANEL_IN * columns + 0.9, height_in * rows + 0.15), dpi=DPI, layout="constrained")
+
+
+def tidy(axes: Axes) -> None:
+    """Leave curves with a faint grid and without a box."""
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(color=GRID, linewidth=0.6)
+    axes.set_axisbelow(True)
+
+
+def over_field(axes: Axes, size_px: tuple[int, int], title: str = "") -> None:
+    """Show the whole sensor (H, W), rows downwards, the places in pixels."""
+    height, width = size_px
+    axes.set(xlim=(-0.5, width - 0.5), ylim=(height - 0.5, -0.5), aspect="equal")
+    axes.set_title(title, fontsize=10)
+    axes.tick_params(labelsize=8)
+    axes.locator_params(nbins=5)
+
+
+def label_outer(rows: Sequence[Sequence[Axes]]) -> None:
+    """Name the pixels' axes at the left and at the foot of panels over the field, once for all."""
+    for j, row in enumerate(rows):
+        for i, axes in enumerate(row):
+            axes.tick_params(labelleft=i == 0, labelbottom=j == len(rows) - 1)
+        row[0].set_ylabel("y [px]", fontsize=9)
+    for axes in rows[-1]:
+        axes.set_xlabel("x [px]", fontsize=9)
+
+
+def tile_edges(nodes_px: FloatArray, length_px: int) -> FloatArray:
+    """Borders (T + 1,) px of the tiles around nodes (T,): half-way between them, and the sensor's own."""
+    between = (nodes_px[1:] + nodes_px[:-1]) / 2
+    return np.concatenate([[min(-0.5, nodes_px[0])], between, [max(length_px - 0.5, nodes_px[-1])]])
+
+
+def tile_map(
+    axes: Axes,
+    x_px: FloatArray,
+    y_px: FloatArray,
+    values: FloatArray,
+    size_px: tuple[int, int],
+    limits: tuple[float, float],
+    cmap: str = MAP,
+) -> ScalarMappable:
+    """Colour each tile of a grid (Ty, Tx) by its value between `limits`; tiles without one stay empty."""
+    borders = tile_edges(x_px, size_px[1]), tile_edges(y_px, size_px[0])
+    return axes.pcolormesh(
+        *borders, np.ma.masked_invalid(values), cmap=cmap, vmin=limits[0], vmax=limits[1], rasterized=True
+    )
+
+
+def colour_bar(figure: Figure, mappable: ScalarMappable, beside: Sequence[Axes], label: str) -> None:
+    """Draw one scale for several panels at their right."""
+    bar = figure.colorbar(mappable, ax=list(beside), fraction=0.05, pad=0.02, aspect=22)
+    bar.set_label(label, fontsize=9)
+    bar.ax.tick_params(labelsize=8)
+    bar.outline.set_visible(False)
+    if bar.solids is not None:
+        bar.solids.set_rasterized(True)
+
+
+def limits_of(*values: FloatArray, least: float | None = None) -> tuple[float, float]:
+    """Range of all finite values, from `least` where that is given; (0, 1) where there are none, never empty."""
+    known = np.concatenate([np.ravel(v)[np.isfinite(np.ravel(v))] for v in values])
+    if not known.size:
+        return 0.0, 1.0
+    low, high = float(known.min()) if least is None else least, float(known.max())
+    return (low, high) if high > low else (low, low + (abs(low) or 1.0))
