@@ -79,3 +79,15 @@ class ImageError(PsfBankError):
 
 class ColourError(PsfBankError):
     """A table of colour matrices cannot be used."""
+
+
+class ExportError(PsfBankError):
+    """A calibration cannot be written in another program's format."""
+
+
+class ComparisonError(PsfBankError):
+    """Two calibrations have nothing in common that could be compared."""
+
+
+class TargetError(PsfBankError):
+    """A chart cannot be drawn: it does not fit its page, or no printer or display can show it."""

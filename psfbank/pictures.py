@@ -9,12 +9,8 @@ curve. They appear whole or not at all.
 from __future__ import annotations
 
 import glob
-import os
-import secrets
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO, Literal
+from typing import Any, Literal
 
 import cv2
 import numpy as np
@@ -22,6 +18,7 @@ import numpy.typing as npt
 
 from psfbank.arrays import FloatArray
 from psfbank.errors import ImageError
+from psfbank.files import appearing_whole
 from psfbank.isp import Subsampling, Tone, encode_jpeg, srgb_decode, srgb_encode, tone_unmap
 
 Assume = Literal["srgb", "linear"]
@@ -105,7 +102,7 @@ def write_image(
     suffix = path.suffix.lower()
     if suffix not in SUFFIXES:
         raise ImageError(f"cannot write {suffix or 'a file without suffix'}", where=str(path), remedy=FORMATS)
-    with _appearing_whole(path) as file:
+    with appearing_whole(path, ImageError) as file:
         if suffix == ".npy":
             np.save(file, np.asarray(image, dtype=np.float32))
             return
@@ -151,22 +148,3 @@ def _load_picture(path: Path) -> npt.NDArray[Any]:
 def _reversed_colours(image: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """OpenCV's blue, green, red to red, green, blue, or back; grey stays grey."""
     return np.ascontiguousarray(image[..., ::-1]) if image.ndim == 3 else image
-
-
-@contextmanager
-def _appearing_whole(path: Path) -> Iterator[BinaryIO]:
-    """Open a file that takes the place of `path` when everything has been written, and vanishes otherwise."""
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
-    try:
-        with temporary.open("xb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise ImageError(
-            f"cannot be written: {reason}", where=str(path), remedy="Is there room on the disk, may you write there?"
-        ) from error
-    finally:
-        temporary.unlink(missing_ok=True)

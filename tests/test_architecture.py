@@ -23,6 +23,7 @@ PACKAGES = ("psfbank", "calib", "cli")  # each may import itself and those befor
 ORDER = (  # inside psfbank: a module may import those before it
     *(
         "errors",
+        "files",
         "arrays",
         "canonical",
         "flags",
@@ -38,7 +39,7 @@ ORDER = (  # inside psfbank: a module may import those before it
     *("zernike", "optics", "seen", "render"),
     *("model", "layout", "schema", "store", "along", "bank"),
     *("blur", "sensor", "isp", "degrade", "simulate", "undistort"),
-    *("distortion_figures", "metrics", "restore", "interop", "pictures", "batch"),
+    *("distortion_figures", "metrics", "restore", "frames", "compare", "interop", "pictures", "batch"),
 )
 HOME_OF_LIBRARY = {  # the one module or folder that imports a heavy library
     "prysm": "psfbank.zernike",
