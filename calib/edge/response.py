@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from psfbank.arrays import FloatArray, freeze, require_increasing
+from psfbank.metrics import crossing_cpp as crossing_cpp
 
 NYQUIST_CPP = 0.5
 PLATEAU_SHARE = 0.125  # of the edge spread function at each end: beyond most lenses' blur, and many samples still
@@ -36,33 +37,6 @@ class Response:
         freeze(self, np.float64, sfr=curve, sfr_std=curve, esf=profile, lsf=profile)
         require_increasing(self.freq_cpp, "freq_cpp")
         require_increasing(self.x_px, "x_px")
-
-
-def crossing_cpp(freq_cpp: FloatArray, sfr: FloatArray, level: float) -> float:
-    """First frequency at which a response falls to a level, linear between its samples.
-
-    MTF50, MTF20 and MTF10 are the crossings of 0.5, 0.2 and 0.1. The reference implementation of ISO 12233 draws the
-    same straight line between samples; where a curve bends, they must lie close.
-
-    Parameters
-    ----------
-    freq_cpp, sfr : (F,) float
-        Frequencies in cycles/pixel, and the response at each.
-    level : float
-        In 0..1.
-
-    Returns
-    -------
-    float
-        Cycles/pixel; NaN when the response stays above the level, or begins below it.
-    """
-    below = np.flatnonzero(np.asarray(sfr) < level)
-    if not below.size or below[0] == 0:
-        return float("nan")
-    after = int(below[0])
-    above, under = sfr[after - 1], sfr[after]
-    share = (above - level) / (above - under)
-    return float(freq_cpp[after - 1] + share * (freq_cpp[after] - freq_cpp[after - 1]))
 
 
 def sfr_at(freq_cpp: FloatArray, sfr: FloatArray, at_cpp: float = NYQUIST_CPP) -> float:
