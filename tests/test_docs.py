@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import doctest
 import re
 from pathlib import Path
 from typing import Any
@@ -56,3 +57,35 @@ def test_the_file_format_page_is_the_schema() -> None:
     page = (ROOT / "docs" / "file_format.md").read_text("utf-8")
 
     assert page.endswith(schema.markdown().rstrip() + "\n")
+
+
+def test_the_examples_of_the_api_page_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    failed, tried = doctest.testfile(str(ROOT / "docs" / "api.md"), module_relative=False)
+
+    assert (failed, tried > 20) == (0, True)
+
+
+PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md"), ROOT / "sample_captures" / "README.md"])
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_link_leads_somewhere(page: Path) -> None:
+    text = page.read_text("utf-8")
+    for target in re.findall(r"\]\((?!https?:)([^)#]*)(?:#[^)]*)?\)", text):
+        assert not target or (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_pages_mention_only_commands_and_options_that_there_are(page: Path) -> None:
+    blocks = "\n".join(code_blocks(page.read_text("utf-8"))).replace("\\\n", " ")
+    for name, rest in re.findall(r"psfbank ([a-z]+)([^\n|&]*)", blocks):
+        if name not in COMMANDS:
+            continue  # the distribution's own name, as in `git clone ... psfbank`
+        known = {word for parameter in COMMANDS[name].params for word in parameter.opts}
+        assert set(re.findall(r"(?<= )--[a-z-]+", rest)) <= known, f"{page.name}: psfbank {name}{rest}"
+
+
+def test_every_page_is_linked_from_the_readme() -> None:
+    for page in (ROOT / "docs").glob("*.md"):
+        assert f"docs/{page.name}" in README, page.name
