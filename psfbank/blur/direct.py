@@ -25,16 +25,27 @@ class DirectTiles:
 
     def spread(self, light: Image, down: Weights, across: Weights) -> Image:
         """See `FourierTiles.spread`."""
-        frame = ((0, 0), (0, 0), 2 * (down.reach,), 2 * (across.reach,))
-        parts = (self._convolved(np.pad(light * share, frame), nodes) for nodes, share in self._acting(down, across))
-        return np.asarray(sum(parts))
+        rows, columns = _within(down), _within(across)
+        framed = np.zeros((*light.shape[:2], rows.stop + down.reach, columns.stop + across.reach), dtype=np.float32)
+        total = self._black(light, *framed.shape[2:])
+        for kernels, share in self._acting(down, across):
+            np.multiply(light, share, out=framed[..., rows, columns])
+            for onto, image in _convolved(framed, kernels, total):
+                onto += image
+        return total
 
     def collect(self, light: Image, down: Weights, across: Weights) -> Image:
         """See `FourierTiles.collect`."""
-        rows, columns = (slice(axis.reach, axis.reach + axis.weights.shape[-1]) for axis in (down, across))
+        rows, columns = _within(down), _within(across)
+        total = self._black(light, down.weights.shape[-1], across.weights.shape[-1])
         light = np.ascontiguousarray(light)
-        acting = self._acting(down, across)
-        return np.asarray(sum(self._convolved(light, nodes)[..., rows, columns] * share for nodes, share in acting))
+        for kernels, share in self._acting(down, across):
+            part = np.zeros_like(total)
+            for onto, image in _convolved(light, kernels, part):
+                onto += image[rows, columns]
+            part *= share
+            total += part
+        return total
 
     def _acting(self, down: Weights, across: Weights) -> Iterator[tuple[Image, Image]]:
         """Kernels (s, s, k, k) of the nodes of a tile, and their weights (p, p, h, w)."""
@@ -42,16 +53,18 @@ class DirectTiles:
             for other, weight_across in zip(across.nodes, across.weights, strict=True):
                 yield self._mirrored[node, other], weight_down[:, None, :, None] * weight_across[:, None]
 
-    @staticmethod
-    def _convolved(light: Image, kernels: Image) -> Image:
-        """Convolve (p, p, h, w), black beyond it, with s x s kernels: (s / p, s / p, h, w)."""
-        images = np.array(
-            [
-                [
-                    cv2.filter2D(light[i % len(light), j % len(light)], -1, kernel, borderType=cv2.BORDER_CONSTANT)
-                    for j, kernel in enumerate(row)
-                ]
-                for i, row in enumerate(kernels)
-            ]
-        )
-        return np.asarray(images.sum((0, 1), keepdims=True) if len(light) > 1 else images)
+    def _black(self, light: Image, height: int, width: int) -> Image:
+        samples = self._mirrored.shape[2] // len(light)
+        return np.zeros((samples, samples, height, width), dtype=np.float32)
+
+
+def _within(axis: Weights) -> slice:
+    return slice(axis.reach, axis.reach + axis.weights.shape[-1])
+
+
+def _convolved(light: Image, kernels: Image, total: Image) -> Iterator[tuple[Image, Image]]:
+    """Convolve (p, p, h, w), black beyond it, with s x s kernels: a sample of the total and an image for each."""
+    for i, j in np.ndindex(*kernels.shape[:2]):
+        seen = light[i % len(light), j % len(light)]
+        image = cv2.filter2D(seen, -1, kernels[i, j], borderType=cv2.BORDER_CONSTANT)
+        yield total[i % len(total), j % len(total)], np.asarray(image)

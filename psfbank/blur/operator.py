@@ -81,10 +81,10 @@ class SpatiallyVaryingBlur:
         kernels = _by_sample(source_kernels(nodes, psf_grid.oversample, source_scale), source_scale)
         self.radius_px = kernels.shape[-1] // 2
         self._transfers = TransferFunctions(kernels)
-        direct = kernels.shape[-1] <= WIDEST
-        self._new: Callable[[], Tiles] = (
-            partial(DirectTiles, kernels) if direct else partial(FourierTiles, self._transfers)
-        )
+        self._new: Callable[[], Tiles] = partial(FourierTiles, self._transfers)
+        self._most_cells = 3  # of a window that is one tile: all windows of its size share transfer functions
+        if kernels.shape[-1] <= WIDEST:
+            self._new, self._most_cells = partial(DirectTiles, kernels), 1  # nothing to share
         self._devices: dict[str, TransferFunctions] = {}  # of torch
         self._idle: list[Tiles] = []  # a thread takes one for as long as it works
         self._x_px, self._y_px = psf_grid.x_px, psf_grid.y_px
@@ -145,7 +145,9 @@ class SpatiallyVaryingBlur:
         # light is weighted where it comes from, beyond the edges too, or where it lands
         margin = radius if scatter and self.edge != "constant" else 0
         axes = ((self._y_px - y0, shape[0]), (self._x_px - x0, shape[1]))
-        rows, columns = (spans(nodes, count, margin, scale if scatter else 1, radius) for nodes, count in axes)
+        rows, columns = (
+            spans(nodes, count, margin, scale if scatter else 1, radius, self._most_cells) for nodes, count in axes
+        )
 
         def side(samples: int, weighted: bool, edge: Edge) -> Side:
             beyond = (margin if weighted else margin + cut[0].weights.reach for cut in (rows, columns))
@@ -174,7 +176,7 @@ class SpatiallyVaryingBlur:
         """Compute what a row of tiles adds to the rows of the target that it has a share in."""
         source, target = plan.source, plan.target
         light = source.read(image, row)
-        if not np.isfinite(light.sum()) and not np.isfinite(light).all():
+        if not np.isfinite(light).all():
             raise ImageError(
                 f"the image holds {int(np.sum(~np.isfinite(image)))} values that are not finite",
                 remedy="Replace them before the blur, which would spread each over its neighbours",

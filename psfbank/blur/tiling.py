@@ -15,7 +15,6 @@ Image = npt.NDArray[np.float32]
 Edge = Literal["reflect", "edge", "constant"]
 EDGES: tuple[Edge, ...] = get_args(Edge)
 TILE_PX = 320  # tiles no longer than this, or than four kernel radii, stay in a processor's cache
-MOST_CELLS = 3  # an axis of no more pixels and cells is one tile: all windows of a size share transfer functions so
 
 
 @dataclass(frozen=True)
@@ -45,7 +44,7 @@ class Span:
     weights: Weights
 
 
-def spans(nodes: FloatArray, count: int, margin: int, scale: int, radius: int) -> tuple[Span, ...]:
+def spans(nodes: FloatArray, count: int, margin: int, scale: int, radius: int, most_cells: int) -> tuple[Span, ...]:
     """Cut an axis of pixels at nodes (T,), and long cells into equal parts.
 
     Parameters
@@ -58,18 +57,20 @@ def spans(nodes: FloatArray, count: int, margin: int, scale: int, radius: int) -
         Samples a pixel: sample r of pixel m lies at m + (r - (scale - 1) / 2) / scale.
     radius : int
         Of the kernels, pixels.
+    most_cells : int
+        Of a span that is all there is.
 
     Returns
     -------
     tuple of Span
-        Of one cell each, or a single one of few cells. A pixel whose samples fall on both sides of a node belongs to
+        Of one cell each, or a single one of few. A pixel whose samples fall on both sides of a node belongs to
         both cells, with weight zero where a sample is the other cell's.
     """
     pixels = np.arange(-margin, count + margin)
     at = pixels[:, None] + (np.arange(scale) - (scale - 1) / 2) / scale
     ends = np.searchsorted(nodes, at[[0, -1], [0, -1]], side="right") - 1
     cells = np.clip(ends, 0, max(len(nodes) - 2, 0)).tolist()
-    if len(at) <= TILE_PX and cells[1] - cells[0] < MOST_CELLS:
+    if len(at) <= TILE_PX and cells[1] - cells[0] < most_cells:
         # a margin as wide as the kernels keeps what wraps from the image, and nothing beyond it is wanted
         reach = radius - margin
         return (Span(0, len(at), _weights(nodes, cells, at, reach, _transform(len(at) + 2 * reach))),)
