@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from calib.commands._console import print_json
 from calib.commands._options import AsJson, BankFile
-from calib.commands._summary import bank_summary, print_bank
 
 
 def info(bank: BankFile, as_json: AsJson = False) -> None:
     """Say what a bank holds: camera, tiles, flags, distortion, shading, noise and where it came from."""
+    from calib.commands._summary import print_bank
+    from calib.summary import bank_summary
     from psfbank.bank import PsfBank
 
     summary = bank_summary(PsfBank.open(bank))
