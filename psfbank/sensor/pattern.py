@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 import numpy.typing as npt
 
 TILE_PX = 64  # a tile is drawn whole, however little of it is wanted
+MOST_TILES = 2048  # that are kept for the next crop of the same sensor: 32 MiB
 
 
 def fixed_pattern(shape: tuple[int, int], origin: tuple[int, int] = (0, 0), seed: int = 0) -> npt.NDArray[np.float32]:
@@ -36,10 +39,15 @@ def fixed_pattern(shape: tuple[int, int], origin: tuple[int, int] = (0, 0), seed
         raise ValueError(f"`origin` must lie on the sensor, got {origin}")
     (top, bottom), (left, right) = ((start, start + size) for start, size in zip(origin, shape, strict=True))
     rows, columns = range(top // TILE_PX, -(-bottom // TILE_PX)), range(left // TILE_PX, -(-right // TILE_PX))
-    drawn = np.empty((len(rows) * TILE_PX, len(columns) * TILE_PX), dtype=np.float32)
-    for i, row in enumerate(rows):
-        for j, column in enumerate(columns):
-            stream = np.random.Generator(np.random.Philox(key=[seed, row << 32 | column]))
-            here = np.s_[i * TILE_PX : (i + 1) * TILE_PX, j * TILE_PX : (j + 1) * TILE_PX]
-            drawn[here] = stream.standard_normal((TILE_PX, TILE_PX), dtype=np.float32)
-    return drawn[top - rows.start * TILE_PX :, left - columns.start * TILE_PX :][: shape[0], : shape[1]]
+    drawn = np.block([[_tile(seed, row, column) for column in columns] for row in rows])
+    return np.array(
+        drawn[top - rows.start * TILE_PX :, left - columns.start * TILE_PX :][: shape[0], : shape[1]], order="C"
+    )
+
+
+@lru_cache(maxsize=MOST_TILES)
+def _tile(seed: int, row: int, column: int) -> npt.NDArray[np.float32]:
+    stream = np.random.Generator(np.random.Philox(key=[seed, row << 32 | column]))
+    tile = stream.standard_normal((TILE_PX, TILE_PX), dtype=np.float32)
+    tile.flags.writeable = False
+    return tile
