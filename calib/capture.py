@@ -113,8 +113,8 @@ def read_capture(
     """
     picture, where = read_picture(path), str(path)
     if picture.white_dn is not None:
-        _require_agreement(picture, camera, black_level, white_level, encoding, where)
-        _require_same_setting(picture, setting, exposure_s, where)
+        require_agreement(picture, camera.cfa, black_level, white_level, encoding, where)
+        require_same_setting(picture, setting, exposure_s, where)
     dn = _shaped(picture, camera, where)
     _require_content(dn, where)
     if encoding == "srgb":
@@ -159,10 +159,12 @@ def _decode_raw(blob: bytes, where: str) -> Picture:
         white_dn = float(raw.white_level)
         colours = None if cfa == "mono" else dng_colours(blob) or _colours(raw.rgb_xyz_matrix)
     # LibRaw overlooks the ISO of TIFF/EP tags; most RAW formats (DNG, NEF, ARW, CR2, PEF) are TIFF and say it there
-    numbers, maker, model = tiff_metadata(blob)
-    exposure_s = numbers.pop("exposure_s", math.nan)
+    told = tiff_metadata(blob)
     digest = hashlib.sha256(blob).hexdigest()
-    return Picture(dn, cfa, digest, black_dn, white_dn, exposure_s, Setting(**numbers), maker, model, colours)
+    return Picture(
+        dn, cfa, digest, black_dn, white_dn, told.exposure_s, told.setting, told.maker, told.model, colours,
+        told.lens, told.pitch_um,
+    )  # fmt: skip
 
 
 def _raw_colours(raw: Any, where: str) -> tuple[str, tuple[float, ...]]:
@@ -184,22 +186,23 @@ def _colours(matrix: npt.NDArray[np.float32]) -> Matrix | None:
     return tuple(map(tuple, matrix[:3].tolist())) if np.linalg.matrix_rank(matrix[:3]) == 3 else None
 
 
-def _require_agreement(
-    picture: Picture, camera: Camera, black: npt.ArrayLike | None, white: float | None, encoding: str, where: str
+def require_agreement(
+    picture: Picture, cfa: str, black: npt.ArrayLike | None, white: float | None, encoding: str, where: str
 ) -> None:
     """Refuse a RAW file that contradicts what capture.toml declares, naming both."""
     own_black, own_white = np.asarray(picture.black_dn), picture.white_dn or 0.0
     if encoding != "linear":
         raise _contradiction("encoding", "linear", encoding, where)
-    if picture.cfa != camera.cfa:
-        raise _contradiction("cfa", picture.cfa, camera.cfa, where)
+    if picture.cfa != cfa:
+        raise _contradiction("cfa", picture.cfa, cfa, where)
     tolerance = LEVEL_TOLERANCE * (own_white - float(own_black.min()))
     for field, own, declared in (("black_level", own_black, black), ("white_level", own_white, white)):
         if declared is not None and np.max(np.abs(np.asarray(declared) - own)) > tolerance:
             raise _contradiction(field, _plain(own), _plain(declared), where)
 
 
-def _require_same_setting(picture: Picture, setting: Setting, exposure_s: float, where: str) -> None:
+def require_same_setting(picture: Picture, setting: Setting, exposure_s: float, where: str) -> None:
+    """Refuse a RAW file that was shot at another setting than the one declared; what either leaves out agrees."""
     own = {**picture.setting.known(), "exposure_s": picture.exposure_s}
     for field, value in {**setting.known(), "exposure_s": exposure_s}.items():
         if abs(value - own.get(field, math.nan)) > SETTING_TOLERANCE * value:  # never true of an unknown, NaN

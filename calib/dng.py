@@ -33,6 +33,8 @@ def write_dng(
     f_number: float = float("nan"),
     focal_mm: float = float("nan"),
     xyz_to_camera: npt.ArrayLike | None = None,
+    lens: str = "",
+    pitch_um: float = float("nan"),
 ) -> None:
     """Write one uncompressed 16-bit DNG 1.4 (Adobe, Digital Negative Specification, 2012).
 
@@ -54,6 +56,10 @@ def write_dng(
         Left out where NaN.
     xyz_to_camera : (3, 3) array_like, optional
         Colours of the camera; those of sRGB primaries by default.
+    lens : str
+        Left out where empty; what is not ASCII becomes "?".
+    pitch_um : float
+        Pixel pitch, um, written as the resolution on the focal plane; left out where NaN.
 
     Raises
     ------
@@ -79,6 +85,8 @@ def write_dng(
             else ()
         ),
         *_setting_tags(exposure_s, iso, f_number, focal_mm),
+        *([(42036, _ASCII, 0, lens.encode("ascii", "replace").decode(), True)] if lens else []),  # LensModel
+        *_pitch_tags(pitch_um),
     ]
     tifffile.imwrite(
         path,
@@ -112,6 +120,14 @@ def _setting_tags(exposure_s: float, iso: float, f_number: float, focal_mm: floa
     rationals = ((33434, exposure_s), (33437, f_number), (37386, focal_mm))
     tags = [(tag, _RATIONAL, 1, _rational(value), True) for tag, value in rationals if not math.isnan(value)]
     return tags if math.isnan(iso) else [*tags, (34855, _SHORT, 1, round(iso), True)]
+
+
+def _pitch_tags(pitch_um: float) -> list[tuple[Any, ...]]:
+    """FocalPlaneXResolution, FocalPlaneYResolution in pixels per cm, and the unit's code."""
+    if math.isnan(pitch_um):
+        return []
+    per_cm = _rational(10_000 / pitch_um)
+    return [(37390, _RATIONAL, 1, per_cm, True), (37391, _RATIONAL, 1, per_cm, True), (37392, _SHORT, 1, 3, True)]
 
 
 def _rational(value: float) -> tuple[int, int]:

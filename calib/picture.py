@@ -24,6 +24,10 @@ _UNKNOWN_SETTING = Setting()
 _EXIF_IFD = 34665
 _TO_RGB = {3: cv2.COLOR_BGR2RGB, 4: cv2.COLOR_BGRA2RGBA}  # by the channels of what OpenCV decodes
 _SETTING_TAGS = {"exposure_s": 33434, "f_number": 33437, "iso": 34855, "focal_mm": 37386}  # EXIF 2.3, table 7
+_LENS_TAG = 42036  # EXIF 2.3, LensModel, which some writers put into the first directory
+_FOCAL_PLANE_TAGS = ((41486, 41488), (37390, 37392))  # FocalPlaneXResolution and its unit: EXIF 2.3, TIFF/EP
+_FOCAL_PLANE_NAMES = ("FocalPlaneXResolution", "FocalPlaneResolutionUnit")
+_UNIT_UM = {2: 25_400.0, 3: 10_000.0, 4: 1_000.0, 5: 1.0}  # inch, cm, mm, um: TIFF/EP, section 5.2
 _COLOUR_TAGS = ((50721, 50778), (50722, 50779))  # DNG 1.4: ColorMatrix1, 2 and CalibrationIlluminant1, 2
 _NEAR_D65 = (21, 22, 20, 23, 1)  # EXIF 2.3, LightSource: D65, D75, D55, D50, daylight
 _SETTING_NAMES = {  # under which tifffile gives them
@@ -52,6 +56,20 @@ class Picture:
     maker: str = ""
     model: str = ""
     xyz_to_camera: Matrix | None = None
+    lens: str = ""
+    pitch_um: float = float("nan")
+
+
+@dataclass(frozen=True)
+class Metadata:
+    """What a file of the TIFF family says of how it was taken; empty and NaN where it says nothing."""
+
+    setting: Setting = _UNKNOWN_SETTING
+    exposure_s: float = float("nan")
+    maker: str = ""
+    model: str = ""
+    lens: str = ""
+    pitch_um: float = float("nan")
 
 
 def decode_raster(blob: bytes, where: str) -> Picture:
@@ -93,14 +111,30 @@ def is_dng(blob: bytes) -> bool:
         return False  # decoding it will tell what is wrong
 
 
-def tiff_metadata(blob: bytes) -> tuple[dict[str, float], str, str]:
-    """Exposure, f-number, ISO and focal length by our names; maker; model; empty where a file is no TIFF."""
+def tiff_metadata(blob: bytes) -> Metadata:
+    """Read setting, exposure, maker, model, lens and pixel pitch of a TIFF, DNG or another RAW of that family."""
     if blob[:4] not in (b"II*\0", b"MM\0*"):
-        return {}, "", ""
+        return Metadata()
     with tifffile.TiffFile(io.BytesIO(blob)) as tif:
         tags = tif.pages.first.tags
+        exif = tags[_EXIF_IFD].value if _EXIF_IFD in tags else {}
         maker, model = (str(tags[name].value).strip() if name in tags else "" for name in ("Make", "Model"))
-        return _tiff_setting(tags), maker, model
+        lens = str(tags[_LENS_TAG].value if _LENS_TAG in tags else exif.get("LensModel", "")).strip("\0 ")
+        numbers = _tiff_setting(tags)
+        exposure_s = numbers.pop("exposure_s", math.nan)
+        return Metadata(Setting(**numbers), exposure_s, maker, model, lens, _pitch_um(tags, exif))
+
+
+def _pitch_um(tags: Any, exif: dict[str, Any]) -> float:
+    """Pixel pitch, um, of the resolution on the focal plane: the tags of EXIF 2.3, else those of TIFF/EP; else NaN."""
+
+    def told(*tags_of_a_pair: int) -> list[Any]:
+        return [tags[tag].value if tag in tags else None for tag in tags_of_a_pair]
+
+    for per_unit, unit in ([exif.get(name) for name in _FOCAL_PLANE_NAMES], *(told(*t) for t in _FOCAL_PLANE_TAGS)):
+        if per_unit is not None and unit in _UNIT_UM and _number(per_unit) > 0:
+            return _UNIT_UM[unit] / _number(per_unit)
+    return math.nan
 
 
 def dng_colours(blob: bytes) -> Matrix | None:

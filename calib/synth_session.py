@@ -203,7 +203,7 @@ def _write_picture(path: Path, dn: npt.NDArray[np.uint16], camera: Camera, shot:
     write_dng(
         path, dn, cfa=camera.cfa, black_level=black, white_level=white, maker=camera.maker, model=camera.model,
         exposure_s=shot.exposure_s, iso=setting.iso, f_number=setting.f_number, focal_mm=setting.focal_mm,
-        xyz_to_camera=camera.xyz_to_camera,
+        xyz_to_camera=camera.xyz_to_camera, lens=camera.lens, pitch_um=camera.pitch_um,
     )  # fmt: skip
 
 

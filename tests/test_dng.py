@@ -12,7 +12,7 @@ import tifffile
 
 from calib.capture import read_picture
 from calib.dng import write_dng
-from calib.picture import dng_colours
+from calib.picture import dng_colours, tiff_metadata
 from psfbank import sensor
 from psfbank.isp import Development, camera_to_srgb, daylight_gains, known_cameras, process
 from psfbank.model import Setting
@@ -60,12 +60,31 @@ def test_setting_survives_the_file(tmp_path: Path) -> None:
     assert picture.setting.known() == pytest.approx({"focal_mm": 5.43, "f_number": 1.78, "iso": 400}, rel=1e-6)
 
 
+@pytest.mark.parametrize("pitch_um", [1.0, 1.4, 3.76, 25.0])
+def test_lens_and_pixel_pitch_survive_the_file(tmp_path: Path, pitch_um: float) -> None:
+    path = tmp_path / "a.dng"
+    levels = {"black_level": 64, "white_level": 1023}
+    write_dng(path, mosaic(), cfa="RGGB", **levels, maker="M", model="N", lens="35 mm f/2 Ω", pitch_um=pitch_um)
+    picture = read_picture(path)
+    assert picture.pitch_um == pytest.approx(pitch_um, rel=1e-6)
+    assert picture.lens == "35 mm f/2 ?"
+
+
+@pytest.mark.parametrize(("unit", "per_unit"), [(2, 25_400 / 2.5), (3, 4_000.0), (4, 400.0)])
+def test_exif_counts_pixels_per_inch_centimetre_or_millimetre(tmp_path: Path, unit: int, per_unit: float) -> None:
+    tags = [(41486, 12, 1, per_unit, True), (41488, 3, 1, unit, True)]
+    tifffile.imwrite(tmp_path / "a.tif", mosaic(), extratags=tags, metadata=None)
+    assert tiff_metadata((tmp_path / "a.tif").read_bytes()).pitch_um == pytest.approx(2.5)
+
+
 def test_unknown_setting_stays_unknown(tmp_path: Path) -> None:
     path = tmp_path / "a.dng"
     write_dng(path, mosaic(), cfa="RGGB", black_level=64, white_level=1023, maker="M", model="N")
     picture = read_picture(path)
     assert np.isnan(picture.exposure_s)
     assert picture.setting.known() == Setting().known() == {}
+    assert np.isnan(picture.pitch_um)
+    assert picture.lens == ""
 
 
 def test_libraw_can_develop_it(tmp_path: Path) -> None:

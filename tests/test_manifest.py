@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -12,6 +13,7 @@ import pytest
 
 from calib.dng import write_dng
 from calib.manifest import DEFAULT_WAVELENGTHS_NM, GEOMETRY, load_plan
+from calib.settings import axis_of
 from psfbank.errors import CaptureUnusable, ManifestError
 
 SHARED = Path(os.environ.get("PSFBANK_SHARED", Path(__file__).parents[2] / "shared"))
@@ -168,7 +170,7 @@ def test_a_larger_dictionary_serves_and_a_board_of_thousands_has_none(session: P
         ('cfa = "RGGB"', 'encoding = "srgb"', ("[camera].black_level", "Leave black_level out")),
         ("f_number = 2.0", "f_number = 2.0\nwavelengths_nm = [610, 540]", ("[camera].wavelengths_nm", "2", "3")),
         ("f_number = 2.0", "f_number = 2.0\nwavelengths_nm = [0.61]", ("[camera].wavelengths_nm[0]", "0.61")),
-        ("[camera]", "[camrea]", ("camera", "is missing", "[camera]")),
+        ("[camera]", "[camrea]", ("camrea", "unknown key", "Did you mean camera?")),
         ("[[capture]]", "[[captures]]", ("capture", "[[capture]]")),
         ('"flat"', '"flats"', ("capture[0].kind", "'flats'", "noise_target")),
         ('"flat/*.png"', '""', ("capture[0].files", "glob")),
@@ -261,6 +263,77 @@ def test_raw_brings_all_of_its_own(session: Path) -> None:
     assert plan.setting.iso == 200
     capture = plan.read(plan.entries[0], plan.entries[0].files[0])
     assert (capture.setting.iso, capture.exposure_s) == (200, 0.25)
+
+
+RAW = FLAT.replace("png", "dng")
+SHOT: dict[str, Any] = {
+    "cfa": "GRBG", "black_level": 50, "white_level": 1000, "maker": "Own", "model": "Self", "f_number": 1.8,
+    "focal_mm": 4.3, "lens": "wide", "pitch_um": 1.2, "iso": 100,
+}  # fmt: skip
+
+
+def shoot(file: Path, **other: Any) -> None:
+    """Write a RAW picture that tells all that it can."""
+    file.parent.mkdir(exist_ok=True)
+    dn = np.random.default_rng(len(file.name)).integers(100, 900, (26, 34)).astype(np.uint16)
+    write_dng(file, dn, **(SHOT | other))
+
+
+def test_raw_needs_no_camera_table(session: Path) -> None:
+    shoot(session / "flat" / "a.dng")
+    plan = load_plan(describe(session, RAW))
+    camera = plan.camera
+    assert (camera.maker, camera.model, camera.lens, camera.cfa) == ("Own", "Self", "wide", "GRBG")
+    assert camera.pitch_um == pytest.approx(1.2)
+    assert camera.size_px == (26, 34)
+    assert plan.setting.known() == pytest.approx({"f_number": 1.8, "focal_mm": 4.3, "iso": 100})
+    assert plan.entries[0].setting.known() == pytest.approx({"f_number": 1.8, "focal_mm": 4.3})
+    assert plan.read(plan.entries[0], plan.entries[0].files[0]).pixels.shape == (26, 34)
+
+
+def test_what_is_declared_comes_before_what_a_file_says(session: Path) -> None:
+    shoot(session / "flat" / "a.dng")
+    told = '[camera]\nlens = "mine"\npixel_pitch_um = 1.1\nf_number = 1.78\nmodel = "S"\n'
+    plan = load_plan(describe(session, told + RAW))
+    assert (plan.camera.lens, plan.camera.pitch_um, plan.camera.model, plan.camera.maker) == ("mine", 1.1, "S", "Own")
+    assert plan.setting.f_number == plan.entries[0].setting.f_number == 1.78
+
+
+@pytest.mark.parametrize(
+    ("row", "words"),
+    [
+        ('cfa = "RGGB"', ("cfa = GRBG", "capture.toml declares RGGB")),
+        ("width = 32\nheight = 24", ("is 34 x 26 pixels", "declares 32 x 24", "leave them out")),
+        ("black_level = 64", ("black_level = 50", "64")),
+        ("white_level = 1023", ("white_level = 1000", "1023")),
+        ('encoding = "srgb"', ("encoding = linear", "srgb")),
+        ("f_number = 2.8", ("f_number = 1.8", "2.8")),
+        ("focal_length_mm = 35.0", ("focal_length_mm = 4.3", "35")),
+    ],
+)
+def test_raw_that_contradicts_the_table_is_an_error(session: Path, row: str, words: tuple[str, ...]) -> None:
+    shoot(session / "flat" / "a.dng")
+    message = refusal(session, f"[camera]\n{row}\n{RAW}")
+    assert all(word in message for word in (*words, "[camera]", "a.dng")), message
+
+
+def test_one_stray_raw_file_does_not_decide(session: Path) -> None:
+    shoot(session / "flat" / "a.dng", cfa="BGGR", maker="Stray")
+    shoot(session / "dark" / "b.dng")
+    plan = load_plan(describe(session, '[camera]\ncfa = "GRBG"\n' + RAW + RAW.replace("flat", "dark")))
+    assert (plan.camera.maker, plan.camera.cfa) == ("Own", "GRBG")
+    with pytest.raises(CaptureUnusable, match="cfa = BGGR"):
+        plan.read(plan.entries[0], plan.entries[0].files[0])
+
+
+def test_files_tell_at_which_zoom_each_board_was_shot(session: Path) -> None:
+    board = '[[capture]]\nkind = "chessboard"\ncolumns = 9\nrows = 6\nsquare_mm = 25.0\n'
+    for folder, focal_mm in (("near", 24.0), ("again", 24.5), ("far", 70.0)):
+        shoot(session / folder / "a.dng", focal_mm=focal_mm)
+    told = "".join(board + f'files = "{folder}/*.dng"\n' for folder in ("near", "again", "far"))
+    plan = load_plan(describe(session, told))
+    assert [entry.setting.focal_mm for entry in plan.entries] == [24.0, 24.0, 70.0]
+    assert axis_of(plan) == "focal_mm"
 
 
 @pytest.mark.skipif(not SHARED.is_dir(), reason="no shared captures here")
