@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, fft
-from torch.nn.functional import pad
 
 from psfbank.blur.fourier import Spectrum, TransferFunctions
 from psfbank.blur.tiling import Axis, Image, Plan, Side, Span, Weights, split
@@ -97,36 +97,38 @@ def _read(image: Tensor, axis: Axis, window: slice, dim: int) -> Tensor:
 
 
 def _spread(light: Tensor, down: Weights, across: Weights, transfers: TransferFunctions) -> Tensor:
-    """See `FourierTiles.spread`."""
-    device = str(light.device)
-    height, width = light.shape[-2:]
-    weights_down, weights_across = on_device(device, down.weights), on_device(device, across.weights)
-    by_row = [fft.rfft(pad(light * weight[:, None], (across.reach, 0)), n=across.size) for weight in weights_across]
-    total: Any = 0
-    for node, weight in zip(down.nodes, weights_down, strict=True):
-        for other, rows in zip(across.nodes, by_row, strict=True):
-            spectrum = fft.fft(pad(rows * weight[:, None, :, None], (0, 0, down.reach, 0)), n=down.size, dim=-2)
-            total = total + _product(spectrum, transfers(node, other, down.size, across.size))
-    back = fft.ifft(total, dim=-2)[..., : height + 2 * down.reach, :]
-    return fft.irfft(back, n=across.size)[..., : width + 2 * across.reach]
+    """See `FourierTiles.spread`; the tile is put at sample 0, and its result turned to start where it reaches to."""
+    total: Any = None
+    for share, transfer in _acting(light, down, across, transfers):
+        product = fft.rfft2(light * share, s=(down.size, across.size)) * transfer
+        if share.shape[0] > 1:
+            product = product.sum((-4, -3), keepdim=True)
+        total = product if total is None else total.add_(product)
+    image = fft.irfft2(total, s=(down.size, across.size)).roll((down.reach, across.reach), (-2, -1))
+    return image[..., : light.shape[-2] + 2 * down.reach, : light.shape[-1] + 2 * across.reach]
 
 
 def _collect(light: Tensor, down: Weights, across: Weights, transfers: TransferFunctions) -> Tensor:
     """See `FourierTiles.collect`."""
-    device = str(light.device)
     rows, columns = (slice(axis.reach, axis.reach + axis.weights.shape[-1]) for axis in (down, across))
-    weights_down, weights_across = on_device(device, down.weights), on_device(device, across.weights)
-    spectrum = fft.fft(fft.rfft(light, n=across.size), n=down.size, dim=-2)
-    total: Any = 0
-    for other, weight_across in zip(across.nodes, weights_across, strict=True):
-        by_row: Any = 0
-        for node, weight in zip(down.nodes, weights_down, strict=True):
-            product = _product(spectrum, transfers(node, other, down.size, across.size))
-            by_row = by_row + fft.ifft(product, dim=-2)[..., rows, :] * weight[:, None, :, None]
-        total = total + fft.irfft(by_row, n=across.size)[..., columns] * weight_across[:, None]
+    spectrum = fft.rfft2(light, s=(down.size, across.size))
+    total: Any = None
+    for share, transfer in _acting(light, down, across, transfers):
+        product = spectrum * transfer
+        if light.shape[-3] > 1:
+            product = product.sum((-4, -3), keepdim=True)
+        image = fft.irfft2(product, s=(down.size, across.size))[..., rows, columns] * share
+        total = image if total is None else total.add_(image)
     return total
 
 
-def _product(spectrum: Tensor, transfer: Tensor) -> Tensor:
-    product = spectrum * transfer
-    return product.sum((-4, -3), keepdim=True) if spectrum.shape[-3] > 1 else product
+def _acting(
+    light: Tensor, down: Weights, across: Weights, transfers: TransferFunctions
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Weights (p, p, h, w) of the nodes of a tile, and their transfer functions (s, s, Fy, Fx / 2 + 1)."""
+    device = str(light.device)
+    weights_down, weights_across = on_device(device, down.weights), on_device(device, across.weights)
+    for node, weight_down in zip(down.nodes, weights_down, strict=True):
+        for other, weight_across in zip(across.nodes, weights_across, strict=True):
+            share = weight_down[:, None, :, None] * weight_across[:, None]
+            yield share, transfers(node, other, down.size, across.size)
