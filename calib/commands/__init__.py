@@ -13,10 +13,12 @@ from typer.core import TyperGroup
 
 from calib.commands import _console
 from calib.commands.calibrate import calibrate
+from calib.commands.export import export
 from calib.commands.info import info
 from calib.commands.sfr import sfr
 from calib.commands.simulate import simulate
 from calib.commands.synth import synth
+from calib.commands.targets import targets
 from calib.commands.undistort import undistort
 from calib.commands.verify import verify
 from psfbank import __version__
@@ -76,7 +78,7 @@ def _psfbank(
     _console.set_up_logging(verbose)
 
 
-for _command in (sfr, calibrate, synth, info, verify, simulate, undistort):
+for _command in (sfr, calibrate, synth, info, verify, simulate, undistort, export, targets):
     app.command()(_command)
 
 
