@@ -108,6 +108,10 @@ class Chessboard:
         """Inner corners, (rows * columns, 2), x fastest, the first at (0, 0)."""
         return _lattice_mm(self.columns, self.rows, self.square_mm)
 
+    def cells(self) -> npt.NDArray[np.bool_]:
+        """Ink of the squares without the rim, (rows + 1, columns + 1)."""
+        return np.asarray(np.indices((self.rows + 1, self.columns + 1)).sum(axis=0) % 2 == 0)
+
     def centre_mm(self) -> npt.NDArray[np.float64]:
         """Middle of the board, (2,)."""
         return _middle(self.columns, self.rows, self.square_mm)
@@ -154,6 +158,13 @@ class SlantedSquares:
         _require({"columns": self.columns, "rows": self.rows, "square_mm": self.square_mm})
         if not self.pitch_mm > self.square_mm:
             raise ValueError(f"`pitch_mm` must exceed `square_mm`, {self.square_mm}, got {self.pitch_mm}")
+
+    def squares_mm(self) -> npt.NDArray[np.float64]:
+        """Corners (rows * columns, 4, 2) of the squares, x fastest: each top left, then clockwise, before the turn."""
+        middle = _lattice_mm(self.columns, self.rows, self.pitch_mm) - _middle(self.columns, self.rows, self.pitch_mm)
+        corner = self.square_mm / 2 * np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]])
+        cos, sin = np.cos(np.radians(self.angle_deg)), np.sin(np.radians(self.angle_deg))
+        return np.asarray((middle[:, None] + corner) @ np.array([[cos, sin], [-sin, cos]]))
 
     def reflectance(self, x_mm: FloatArray, y_mm: FloatArray, footprint_mm: npt.ArrayLike) -> npt.NDArray[np.float64]:
         """Mean reflectance over boxes along the squares' own axes; parameters as `Chessboard.reflectance`.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from concurrent.futures import Executor, ProcessPoolExecutor
 from functools import partial
@@ -55,6 +56,15 @@ def processes(jobs: int) -> Callable[[], Executor] | None:
     """Give what makes a pool of processes; None for one job."""
     # spawned, not forked: the threads of numerical libraries do not survive a fork
     return None if jobs == 1 else partial(ProcessPoolExecutor, jobs, get_context("spawn"))
+
+
+def size_of(word: str) -> tuple[int, int]:
+    """Read `--size` as height and width; typer.BadParameter when it is not like 1920x1080."""
+    found = re.fullmatch(r"(\d+)x(\d+)", word)
+    if not found or min(map(int, found.groups())) < 1:
+        raise typer.BadParameter(f"{word} is not like 1920x1080", param_hint="--size")
+    width, height = map(int, found.groups())
+    return height, width
 
 
 def setting_of(at: list[str] | None) -> dict[str, float]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Annotated
 
@@ -22,6 +21,7 @@ from calib.commands._options import (
     pictures_of,
     processes,
     setting_of,
+    size_of,
 )
 
 
@@ -57,7 +57,7 @@ def undistort(
 
     assume = assumed(assume_srgb, assume_linear)
     angle = None if fov in ("keep", "full") else _degrees(fov, WIDEST_DEG)
-    size_px = None if size is None else _size(size)
+    size_px = None if size is None else size_of(size)
 
     opened = PsfBank.open(bank)
     sensor_px = opened.camera.size_px
@@ -114,11 +114,3 @@ def _degrees(word: str, widest: float) -> float:
     if not 0 < angle <= widest:
         raise typer.BadParameter(f"{word} is not keep, full or an angle up to {widest:g} degrees", param_hint="--fov")
     return angle
-
-
-def _size(word: str) -> tuple[int, int]:
-    found = re.fullmatch(r"(\d+)x(\d+)", word)
-    if not found or min(map(int, found.groups())) < 1:
-        raise typer.BadParameter(f"{word} is not like 1920x1080", param_hint="--size")
-    width, height = map(int, found.groups())
-    return height, width
