@@ -32,7 +32,7 @@ def first_readable(files: Sequence[Path]) -> tuple[Path, Picture] | None:
 def picture_that_tells(
     path: Path, table: CameraTable, found: Sequence[tuple[Path, Picture, Setting]]
 ) -> Picture | None:
-    """Choose the picture that tells what the table leaves out: the first RAW that agrees with it, else the first.
+    """Choose the picture that tells what the table leaves out: the first RAW that agrees with it, else another.
 
     Parameters
     ----------
@@ -49,22 +49,24 @@ def picture_that_tells(
     Raises
     ------
     ManifestError
-        When no RAW file agrees with what is declared.
+        When there are RAW files only, and none agrees with what is declared.
     """
-    refusal: tuple[Path, CaptureUnusable] | None = None
+    refused: list[tuple[Path, CaptureUnusable]] = []
+    others: list[Picture] = []
     for file, picture, setting in found:
         if picture.white_dn is None:
+            others.append(picture)
             continue
         try:
             _require_raw_agrees(picture, table, setting, str(file))
         except CaptureUnusable as error:
-            refusal = refusal or (file, error)
+            refused.append((file, error))
         else:
             return picture
-    if refusal is not None:
-        file, error = refusal
+    if refused and not others:
+        file, error = refused[0]
         raise ManifestError(f"{error.what} ({file.name})", where=f"{path}, [camera]", remedy=error.remedy)
-    return found[0][1] if found else None
+    return others[0] if others else None
 
 
 def _require_raw_agrees(picture: Picture, table: CameraTable, setting: Setting, where: str) -> None:
