@@ -47,13 +47,13 @@ def grid_of(shape: tuple[int, int], size: int = KERNEL, nodes: int = NODES) -> P
 
 
 def interleaved(runs: Runs, repeats: int) -> dict[str, npt.NDArray[np.float64]]:
-    """Seconds of each, taken in turns; the first round fills the caches and does not count."""
-    seconds: dict[str, list[float]] = {name: [] for name in runs}
+    """Seconds of each (repeats, 2), by the clock and of processors; a first round fills the caches."""
+    seconds: dict[str, list[tuple[float, float]]] = {name: [] for name in runs}
     for _ in range(repeats + 1):
         for name, run in runs.items():
-            start = time.perf_counter()
+            start, used = time.perf_counter(), time.process_time()
             run()
-            seconds[name].append(time.perf_counter() - start)
+            seconds[name].append((time.perf_counter() - start, time.process_time() - used))
     return {name: np.array(values[1:]) for name, values in seconds.items()}
 
 
@@ -63,14 +63,15 @@ def say(line: str) -> None:
 
 
 def compare(runs: Runs, pixels: int, repeats: int, reference: str = PLAIN) -> None:
-    """Say how long each takes, best and median, and how much longer than the reference."""
+    """Say how long each takes and how much longer than the reference: best, median, and best in processor time."""
     seconds = interleaved(runs, repeats)
     base = seconds[reference]
     for name, values in seconds.items():
-        best, middle = values.min(), np.median(values)
+        best, ratio = values.min(axis=0), values.min(axis=0) / base.min(axis=0)
+        middle = np.median(values[:, 0]) / np.median(base[:, 0])
         say(
-            f"  {name:54s} best {1e3 * best:8.1f} ms {pixels / best / 1e6:6.1f} MP/s, x {best / base.min():5.2f}"
-            f"   median {1e3 * middle:8.1f} ms, x {middle / np.median(base):5.2f}"
+            f"  {name:52s} best {1e3 * best[0]:7.1f} ms, {pixels / best[0] / 1e6:5.1f} MP/s: x {ratio[0]:5.2f}"
+            f"   median x {middle:5.2f}   processors {1e3 * best[1]:7.1f} ms: x {ratio[1]:5.2f}"
         )
 
 
@@ -159,10 +160,11 @@ def whole_image(repeats: int) -> None:
         "gather forward": lambda: gather.forward(image),
         "gather adjoint": lambda: gather.adjoint(image),
     }
-    compare({**runs, **tensor_runs(scatter, image)}, image.size, repeats)
+    compare(runs, image.size, repeats)
     ours = {"scatter forward": runs["scatter forward"]}
-    if peers := peer_runs(image):
-        compare({**ours, **peers}, image.size, max(2, repeats // 3), "scatter forward")
+    for others in (tensor_runs(scatter, image), peer_runs(image)):
+        if others:
+            compare({**ours, **others}, image.size, max(2, repeats // 3), "scatter forward")
 
     say(f"  relative error to float64, pixel by pixel: {error(grid, image, scatter.forward(image), 400):.1e}")
     flat = np.ones_like(image)
@@ -180,7 +182,8 @@ def sizes(repeats: int) -> None:
         image = np.random.default_rng(0).random((height, width), dtype=np.float32)
         blur = SpatiallyVaryingBlur(grid_of(image.shape), image.shape, workers=WORKERS)
         seconds = interleaved({"": lambda blur=blur, image=image: blur.forward(image)}, repeats)[""]
-        say(f"  {image.size / 1e6:5.1f} MP  best {1e9 * seconds.min() / image.size:5.1f} ns")
+        clock, processors = 1e9 * seconds.min(axis=0) / image.size
+        say(f"  {image.size / 1e6:5.1f} MP  best {clock:5.1f} ns, of processors {processors:5.1f} ns")
 
 
 def windows(count: int) -> None:
