@@ -89,6 +89,28 @@ def _centre_scale(distortion: DistortionMap, size_px: tuple[int, int], channel: 
     return rays[0], CENTRE_STEP_PX / float(np.sqrt(area))
 
 
+def undistorted_px(
+    distortion: DistortionMap, size_px: tuple[int, int], xy_px: FloatArray, channel: str = "G"
+) -> npt.NDArray[np.float64]:
+    """Where light that lands at pixels would land if the scale of the picture's centre held everywhere.
+
+    Parameters
+    ----------
+    distortion : DistortionMap
+    size_px : (H, W)
+        Of the sensor.
+    xy_px : (N, 2) float
+    channel : str
+
+    Returns
+    -------
+    (N, 2) float64
+        Pixels; NaN where the map does not reach.
+    """
+    ray, scale_px = _centre_scale(distortion, size_px, channel)
+    return np.asarray(_centre_px(size_px) + scale_px * (distortion.unproject(xy_px, channel) - ray))
+
+
 def local_geometric_distortion_percent(
     distortion: DistortionMap, size_px: tuple[int, int], height: npt.ArrayLike, channel: str = "G"
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:

@@ -13,7 +13,8 @@ from psfbank.zernike import Pupil, centroid_px
 
 FREQ_CPP = np.arange(65) / 64  # at which MTF is given, cycles/pixel: close enough for straight lines between
 PUPIL_SAMPLES = 65  # a side, for Strehl ratios
-RADIUS_STEPS = 8  # a sample, in the search for a radius
+PARTS = 4  # of a sample's side, for encircled energy
+RADIUS_STEPS = 8  # of a sample
 
 
 @dataclass(frozen=True, eq=False)
@@ -130,24 +131,31 @@ def encircled_energy(kernel: FloatArray, radius_px: npt.ArrayLike, oversample: i
     kernel : (K, K) float
     radius_px : (R,) float
     oversample : int
-        Samples a pixel. A sample that a circle's rim crosses counts by its width inside.
+        Samples a pixel.
 
     Returns
     -------
     (R,) float64
     """
-    x_px, y_px = centroid_px(np.asarray(kernel, dtype=np.float64), oversample)
-    rows, columns = ((np.arange(n) - n // 2) / oversample for n in kernel.shape)
-    distance = np.hypot(rows[:, None] - y_px, columns - x_px)
-    radii = np.atleast_1d(np.asarray(radius_px, dtype=np.float64))
-    inside = np.clip((radii[:, None, None] - distance) * oversample + 0.5, 0.0, 1.0)
-    return np.asarray(np.einsum("krc,rc->k", inside, kernel) / kernel.sum(dtype=np.float64))
+    radii, energy = _energy_curve(kernel, oversample)
+    return np.asarray(np.interp(np.atleast_1d(radius_px), radii, energy))
 
 
 def radius_of_energy_px(kernel: FloatArray, share: float, oversample: int = 1) -> float:
     """Radius (pixels) of the circle about a kernel's centroid that holds a share of its light, like 0.5 or 0.8."""
-    radii = np.arange(RADIUS_STEPS * kernel.shape[0]) / (RADIUS_STEPS * oversample)
-    return float(np.interp(share, encircled_energy(kernel, radii, oversample), radii))
+    radii, energy = _energy_curve(kernel, oversample)
+    return float(np.interp(share, energy, radii))
+
+
+def _energy_curve(kernel: FloatArray, oversample: int) -> tuple[FloatArray, FloatArray]:
+    """Radii (R,) px from 0, and the share (R,) of light within each; every sample's light is even over its area."""
+    light = np.asarray(kernel, dtype=np.float64)
+    x_px, y_px = centroid_px(light, oversample)
+    rows, columns = ((np.arange(PARTS * n) + 0.5) / PARTS - 0.5 - n // 2 for n in kernel.shape)
+    distance = np.hypot(rows[:, None] - y_px * oversample, columns - x_px * oversample)
+    ring = (distance * RADIUS_STEPS).astype(np.int64).ravel()
+    within = np.cumsum(np.bincount(ring, np.repeat(np.repeat(light, PARTS, axis=0), PARTS, axis=1).ravel()))
+    return np.arange(len(within) + 1) / (RADIUS_STEPS * oversample), np.concatenate([[0.0], within / within[-1]])
 
 
 def rms_wfe_nm(coefficients_nm: FloatArray, nm: IntArray) -> npt.NDArray[np.float64]:

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
+import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Colormap
 from matplotlib.figure import Figure
+from PIL import Image
 
 from psfbank.arrays import FloatArray
 
@@ -34,6 +39,9 @@ _THEMED = {
 }
 _FONTS = re.compile(r"(font: [^;\"]*?px) [^;\"]*")
 _OWN_ID = re.compile(r'<g id="[^"]*"')
+_DRAWN = re.compile(r' d="[^"]*"')
+_DECIMALS = re.compile(r"(\.\d\d)\d+")
+_PICTURE = re.compile(r"(?<=data:image/png;base64,)[A-Za-z0-9+/=\s]+")
 
 
 def save_figure(figure: Figure, path: Path) -> None:
@@ -63,7 +71,29 @@ def svg_of(figure: Figure) -> str:
     svg = svg[svg.index("<svg") :]
     for ours, of_page in _THEMED.items():
         svg = svg.replace(ours.lower(), of_page).replace(ours, of_page)
+    svg = _DRAWN.sub(lambda path: _DECIMALS.sub(r"\1", path[0]), svg)  # points a hundredth of a point apart are one
+    svg = _PICTURE.sub(lambda picture: _with_palette(picture[0]), svg)
     return _OWN_ID.sub("<g", _FONTS.sub(r"\1 var(--sans)", svg))
+
+
+def levels(cmap: str, count: int = 200) -> Colormap:
+    """Give a colour map so few levels that a picture and what it leaves empty fit a palette."""
+    return mpl.colormaps[cmap].resampled(count)
+
+
+def _with_palette(png: str) -> str:
+    """Store a PNG of few colours with a palette, which takes a quarter of the room; others stay as they are."""
+    data = base64.b64decode(png)
+    picture = Image.open(io.BytesIO(data)).convert("RGBA")
+    packed, index = np.unique(np.asarray(picture).reshape(-1, 4).copy().view(np.uint32), return_inverse=True)
+    colours = packed.view(np.uint8).reshape(-1, 4)
+    if len(colours) > 256:
+        return png
+    indexed = Image.fromarray(index.reshape(picture.size[::-1]).astype(np.uint8))
+    indexed.putpalette(colours[:, :3].tobytes())
+    file = io.BytesIO()
+    indexed.save(file, "png", optimize=True, transparency=colours[:, 3].tobytes())
+    return base64.b64encode(file.getvalue()).decode()
 
 
 def panels(columns: int, rows: int = 1, *, size_px: tuple[int, int] | None = None, height_in: float = 2.6) -> Figure:
@@ -78,19 +108,23 @@ def tidy(axes: Axes) -> None:
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(color=GRID, linewidth=0.6)
     axes.set_axisbelow(True)
+    axes.tick_params(labelsize=8)
+    axes.xaxis.label.set_fontsize(9)
+    axes.yaxis.label.set_fontsize(9)
 
 
-def over_field(axes: Axes, size_px: tuple[int, int], title: str = "") -> None:
-    """Show the whole sensor (H, W), rows downwards, the places in pixels."""
+def over_field(axes: Axes, size_px: tuple[int, int], title: str = "", margin_px: float = 0.0) -> None:
+    """Show the whole sensor (H, W) and a margin around it, rows downwards, the places in pixels."""
     height, width = size_px
-    axes.set(xlim=(-0.5, width - 0.5), ylim=(height - 0.5, -0.5), aspect="equal")
+    near, right, bottom = -0.5 - margin_px, width - 0.5 + margin_px, height - 0.5 + margin_px
+    axes.set(xlim=(near, right), ylim=(bottom, near), aspect="equal")
     axes.set_title(title, fontsize=10)
     axes.tick_params(labelsize=8)
     axes.locator_params(nbins=5)
 
 
-def label_outer(rows: Sequence[Sequence[Axes]]) -> None:
-    """Name the pixels' axes at the left and at the foot of panels over the field, once for all."""
+def label_outer(rows: npt.NDArray[Any]) -> None:
+    """Name the pixels' axes at the left and at the foot of a grid (rows, columns) of panels, once for all."""
     for j, row in enumerate(rows):
         for i, axes in enumerate(row):
             axes.tick_params(labelleft=i == 0, labelbottom=j == len(rows) - 1)
@@ -117,11 +151,11 @@ def tile_map(
     """Colour each tile of a grid (Ty, Tx) by its value between `limits`; tiles without one stay empty."""
     borders = tile_edges(x_px, size_px[1]), tile_edges(y_px, size_px[0])
     return axes.pcolormesh(
-        *borders, np.ma.masked_invalid(values), cmap=cmap, vmin=limits[0], vmax=limits[1], rasterized=True
+        *borders, np.ma.masked_invalid(values), cmap=levels(cmap), vmin=limits[0], vmax=limits[1], rasterized=True
     )
 
 
-def colour_bar(figure: Figure, mappable: ScalarMappable, beside: Sequence[Axes], label: str) -> None:
+def colour_bar(figure: Figure, mappable: ScalarMappable, beside: Iterable[Axes], label: str) -> None:
     """Draw one scale for several panels at their right."""
     bar = figure.colorbar(mappable, ax=list(beside), fraction=0.05, pad=0.02, aspect=22)
     bar.set_label(label, fontsize=9)
@@ -133,7 +167,7 @@ def colour_bar(figure: Figure, mappable: ScalarMappable, beside: Sequence[Axes],
 
 def limits_of(*values: FloatArray, least: float | None = None) -> tuple[float, float]:
     """Range of all finite values, from `least` where that is given; (0, 1) where there are none, never empty."""
-    known = np.concatenate([np.ravel(v)[np.isfinite(np.ravel(v))] for v in values])
+    known = np.concatenate([np.zeros(0), *(np.ravel(v)[np.isfinite(np.ravel(v))] for v in values)])
     if not known.size:
         return 0.0, 1.0
     low, high = float(known.min()) if least is None else least, float(known.max())
