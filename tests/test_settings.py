@@ -12,12 +12,15 @@ from scipy.spatial.transform import Rotation
 
 from calib.geometry import fit_distortion, fit_poses
 from calib.manifest import Entry, Plan
-from calib.settings import along_axis, axis_of, by_setting, map_distance_px
+from calib.settings import along_axis, axis_of, by_setting, map_distance_px, twin
 from psfbank.along import between
+from psfbank.bank import PsfBank
 from psfbank.errors import ManifestError
 from psfbank.model import Calibration, Camera, Corners, DistortionMap, Setting
+from psfbank.render import FieldRenderer
 
 NAN = float("nan")
+X_PX, Y_PX = np.linspace(8.0, 119.0, 5), np.linspace(8.0, 87.0, 4)  # nodes of the small bank
 SIZE_PX = (480, 640)
 NOISE_PX = 0.03
 GRID_MM = np.stack(np.meshgrid(np.arange(11), np.arange(8)), axis=-1).reshape(-1, 2) * 30.0
@@ -58,7 +61,47 @@ def test_each_setting_gets_its_own_and_what_all_share() -> None:
     near, far = by_setting(plan(*shot), "focus_m")
     assert (near.setting.focus_m, far.setting.focus_m) == (0.5, 1.0)
     assert kinds(near) == [("chessboard", 0.5), ("led", 0.5), ("flat", 0.5), ("dark", 0.5)]
-    assert kinds(far) == [("chessboard", 1.0), ("led", 0.5), ("flat", 1.0), ("dark", 1.0)]
+    assert kinds(far) == [("chessboard", 1.0), ("flat", 1.0), ("dark", 1.0)]
+
+
+def test_points_between_the_settings_are_planes_of_the_nearer_one() -> None:
+    shot = [entry("chessboard", 1.0), entry("chessboard", 0.5), entry("led", 0.6), entry("led", 0.9), entry("led")]
+    near, far = by_setting(plan(*shot), "focus_m")
+    assert [focus for kind, focus in kinds(near) if kind == "led"] == [0.6, 0.5]
+    assert [focus for kind, focus in kinds(far) if kind == "led"] == [0.9, 1.0]
+
+
+def test_a_wavefront_and_its_twin_make_the_same_images(rendered_bank: PsfBank) -> None:
+    cal = rendered_bank.at()
+    assert cal.wavefront is not None
+    assert cal.wavefront.imaging is not None
+    assert cal.psf_grid is not None
+    mirrored = twin(cal.wavefront)
+    for x, y in ((20.0, 15.0), (100.0, 80.0)):
+        one, other = (
+            FieldRenderer.of(X_PX, Y_PX, cal.psf_grid.kernels, 3, field, field.imaging).wavefront_kernel(1, x, y)
+            for field in (cal.wavefront, mirrored)
+            if field.imaging is not None
+        )
+        np.testing.assert_allclose(other, one, atol=1e-9 * one.max())
+    assert np.abs(mirrored.coefficients_nm - cal.wavefront.coefficients_nm).max() > 1
+
+
+def test_along_an_axis_all_wavefronts_are_of_one_sign(rendered_bank: PsfBank) -> None:
+    """Between a wavefront and a neighbour's twin there is nothing: their mean would be sharp."""
+    cal = rendered_bank.at()
+    assert cal.wavefront is not None
+    field = cal.wavefront
+    grown = [replace(field, coefficients_nm=g * field.coefficients_nm) for g in (1.0, 1.1, 1.2, 1.3)]
+    fields = [twin(grown[0]), grown[1], twin(grown[2]), grown[3]]
+    shot = [replace(cal, wavefront=w, setting=Setting(focus_m=f)) for w, f in zip(fields, (1, 2, 3, 4), strict=True)]
+    focus_known = {"summary": {"psf": {"signs_are_known": True}}}
+    shot[2] = replace(shot[2], provenance=focus_known)
+    out = {c.setting.focus_m: c.wavefront for c in along_axis(shot, "focus_m")}
+    for focus_m, grew in zip((1, 2, 3, 4), grown, strict=True):
+        got = out[focus_m]
+        assert got is not None
+        np.testing.assert_allclose(got.coefficients_nm, twin(grew).coefficients_nm)
 
 
 def lens(rays: Array, focus_m: float) -> Array:
