@@ -130,7 +130,7 @@ class SpatiallyVaryingBlur:
         ValueError
             When the image has another shape.
         ImageError
-            When it holds a value that is not finite.
+            When it holds a value that is not finite; a tensor, perhaps on another device, is not searched for them.
         """
         return self._mapped(x, self._plan)
 
