@@ -32,6 +32,33 @@ from psfbank.model import (
 CAPTURED = ("psf", "wavefront", "distortion", "illumination", "noise")
 PARTS = (*CAPTURED, "evidence", "edges")
 ACROSS = ("horizontal", "vertical", "diagonal")
+LABELS = {
+    "n_obs": "observations",
+    "coverage": "tiles with data of their own",
+    "sigma_median": "expected relative PSF error, median",
+    "rms_nm_median": "wavefront RMS, median [nm]",
+    "wavelength_nm": "wavelength [nm]",
+    "rms_px": "distortion residual RMS [px]",
+    "lateral_rms_px": "lateral colour RMS [px]",
+    "lateral_max_px": "lateral colour, largest [px]",
+    "lateral_max_percent": "the same [% of half the diagonal]",
+    "corner_min": "illumination, darkest corner",
+    "corner_max": "illumination, brightest corner",
+    "gain_dn_per_e": "gain [DN/e-]",
+    "read_noise_e": "read noise [e-]",
+    "dark_e_per_s": "dark current [e-/s]",
+    "prnu": "PRNU",
+    "black_dn": "black level [DN]",
+    "white_dn": "white level [DN]",
+    "chi2_used_median": "chi2 per sample, median",
+    "chi2_reserved_median": "chi2 per sample held in reserve, median",
+    "asymmetry_median": "rise of chi2 per image if symmetric, median",
+    "measured": "slanted edges measured",
+    "mtf50_sagittal_cpp": "MTF50 sagittal, median [cycles/px]",
+    "mtf50_tangential_cpp": "MTF50 tangential, median [cycles/px]",
+    "mtf50_off_median_cpp": "|MTF50 of the PSF - that|, median [cycles/px]",
+    "mtf50_off_p90_cpp": "|MTF50 of the PSF - that|, 90 % [cycles/px]",
+}
 
 
 def bank_summary(bank: PsfBank) -> dict[str, Any]:

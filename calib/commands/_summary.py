@@ -9,35 +9,7 @@ from typing import Any
 from rich.table import Table
 
 from calib.commands._console import stdout
-from calib.summary import ACROSS, CAPTURED, PARTS
-
-_LABELS = {
-    "n_obs": "observations",
-    "coverage": "tiles with data of their own",
-    "sigma_median": "expected relative PSF error, median",
-    "rms_nm_median": "wavefront RMS, median [nm]",
-    "wavelength_nm": "wavelength [nm]",
-    "rms_px": "distortion residual RMS [px]",
-    "lateral_rms_px": "lateral colour RMS [px]",
-    "lateral_max_px": "lateral colour, largest [px]",
-    "lateral_max_percent": "the same [% of half the diagonal]",
-    "corner_min": "illumination, darkest corner",
-    "corner_max": "illumination, brightest corner",
-    "gain_dn_per_e": "gain [DN/e-]",
-    "read_noise_e": "read noise [e-]",
-    "dark_e_per_s": "dark current [e-/s]",
-    "prnu": "PRNU",
-    "black_dn": "black level [DN]",
-    "white_dn": "white level [DN]",
-    "chi2_used_median": "chi2 per sample, median",
-    "chi2_reserved_median": "chi2 per sample held in reserve, median",
-    "asymmetry_median": "rise of chi2 per image if symmetric, median",
-    "measured": "slanted edges measured",
-    "mtf50_sagittal_cpp": "MTF50 sagittal, median [cycles/px]",
-    "mtf50_tangential_cpp": "MTF50 tangential, median [cycles/px]",
-    "mtf50_off_median_cpp": "|MTF50 of the PSF - that|, median [cycles/px]",
-    "mtf50_off_p90_cpp": "|MTF50 of the PSF - that|, 90 % [cycles/px]",
-}
+from calib.summary import ACROSS, CAPTURED, LABELS, PARTS
 
 
 def print_bank(summary: Mapping[str, Any]) -> None:
@@ -99,12 +71,12 @@ def _table(calibration: Mapping[str, Any], channels: tuple[str, ...]) -> Table:
     for channel in channels:
         table.add_column(channel, justify="right")
     rows = [
-        (_LABELS[name], values)
+        (LABELS[name], values)
         for part in PARTS
         for name, values in ((calibration[part] or {}).get("by_channel") or {}).items()
     ]
     rows += [
-        (f"{_LABELS[name]} at ISO {at['iso']:g}", at["by_channel"][name])
+        (f"{LABELS[name]} at ISO {at['iso']:g}", at["by_channel"][name])
         for at in calibration["noise_by_iso"] or ()
         for name in ("gain_dn_per_e", "read_noise_e")
     ]

@@ -22,8 +22,9 @@ ENERGY_OF_PLACES = 3  # heights at which encircled energy is shown
 
 
 def thinned(count: int, most: int) -> npt.NDArray[np.intp]:
-    """Pick at most `most` of `count` nodes, evenly, the first and the last among them."""
-    return np.unique(np.linspace(0, count - 1, min(count, most)).round().astype(np.intp))
+    """Pick at most `most` of `count` nodes: every second, third ..., as much left out before as behind."""
+    step = -(-count // most)
+    return np.arange((count - 1) % step // 2, count, step)
 
 
 def stamp(kernels: FloatArray, oversample: int, width_px: float = STAMP_PX) -> FloatArray:
@@ -70,14 +71,15 @@ def psf_montage(grid: PsfGrid) -> Figure:
             axes.imshow(shown, cmap=levels(MAP, COLOURS), norm=scale, interpolation="none")
             axes.set_title(f"{channel}, {name}", fontsize=10)
             axes.spines[:].set_visible(False)
+            axes.tick_params(labelsize=8)
         pair[0].set_ylabel("tile's y [px]", fontsize=9)
     few = thinned(len(columns), 5)
     for axes, scale, column in zip(panels[-1], scales, panels.T, strict=True):
         axes.set_xlabel("tile's x [px]", fontsize=9)
-        axes.set_xticks(few * period + period // 2, [f"{x:.0f}" for x in grid.x_px[columns[few]]], fontsize=8)
+        axes.set_xticks(few * period + period // 2, [f"{x:.0f}" for x in grid.x_px[columns[few]]])
         colour_bar(figure, ScalarMappable(scale, levels(MAP, COLOURS)), column, LIGHT)
     few = thinned(len(rows), 5)
-    panels[0, 0].set_yticks(few * period + period // 2, [f"{y:.0f}" for y in grid.y_px[rows[few]]], fontsize=8)
+    panels[0, 0].set_yticks(few * period + period // 2, [f"{y:.0f}" for y in grid.y_px[rows[few]]])
     return figure
 
 

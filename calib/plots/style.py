@@ -99,7 +99,7 @@ def _with_palette(png: str) -> str:
 def panels(columns: int, rows: int = 1, *, size_px: tuple[int, int] | None = None, height_in: float = 2.6) -> Figure:
     """Make a figure with room for panels side by side; those over a sensor of `size_px` (H, W) get its proportions."""
     if size_px is not None:
-        height_in = float(np.clip(PANEL_IN * size_px[0] / size_px[1], 1.2, 2 * PANEL_IN)) + 0.55
+        height_in = float(np.clip(PANEL_IN * size_px[0] / size_px[1], 1.2, 2 * PANEL_IN)) + 0.35
     return Figure(figsize=(PANEL_IN * columns + 0.9, height_in * rows + 0.15), dpi=DPI, layout="constrained")
 
 
