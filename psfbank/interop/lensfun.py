@@ -54,7 +54,7 @@ class RadialLens:
 
 @dataclass(frozen=True, eq=False)
 class Vignetting:
-    """Light k1, k2, k3 of the model `pa`, and how far it is off: RMS and largest, shares of the light in the centre."""
+    """Light k1, k2, k3 of the model `pa`, and what its correction leaves: RMS and largest, shares of the light."""
 
     coefficients: Array
     rms: float
@@ -137,9 +137,9 @@ def fit_vignetting(light: Illumination, size_px: tuple[int, int], centre_px: Flo
         return np.stack([np.ones_like(r2), r2, r2**2, r2**3], axis=-1), light.over(x, y, channel).ravel()
 
     design, seen = at(LIGHT_NODES)
-    found = np.linalg.lstsq(design, seen, rcond=None)[0]
+    found = np.linalg.lstsq(design / seen[:, None], np.ones_like(seen), rcond=None)[0]
     design, seen = at(LIGHT_NODES - 1)
-    off = np.abs(design @ found - seen) / found[0]
+    off = np.abs(seen / (design @ found) - 1)
     return Vignetting(found[1:] / found[0], float(np.sqrt(np.mean(off**2))), float(off.max()))
 
 
@@ -197,7 +197,7 @@ def database(
         ET.SubElement(glass, "center", x=f"{x:.9g}", y=f"{y:.9g}")
     measured = ET.SubElement(glass, "calibration")
     if lens is not None:
-        _add_distortion(measured, lens, lateral, focal_mm, camera.pitch_um)
+        _add_distortion(measured, lens, lateral, focal_mm)
     if light is not None:
         setting = calibration.setting
         distance = setting.focus_m if math.isfinite(setting.focus_m) else FAR_M
@@ -208,14 +208,11 @@ def database(
     return ET.tostring(root, encoding="unicode") + "\n"
 
 
-def _add_distortion(
-    measured: ET.Element, lens: RadialLens, lateral: dict[str, FloatArray], focal_mm: float, pitch_um: float
-) -> None:
+def _add_distortion(measured: ET.Element, lens: RadialLens, lateral: dict[str, FloatArray], focal_mm: float) -> None:
     values = lens.parameters[3:]
-    scale = 1.0 if lens.model == "poly5" else 1 - float(values.sum())
     terms = {name: f"{value:.9g}" for name, value in zip(TERMS[lens.model], values, strict=True)}
-    where = {"focal": f"{focal_mm:.6g}", "real-focal": f"{lens.parameters[2] * scale * pitch_um * 1e-3:.6g}"}
-    ET.SubElement(measured, "distortion", {"model": lens.model, **where, **terms})
+    measured.append(ET.Comment(f" the corrected picture has a focal length of {lens.parameters[2]:.9g} px "))
+    ET.SubElement(measured, "distortion", {"model": lens.model, "focal": f"{focal_mm:.6g}", **terms})
     if lateral:
         colours = {
             f"{name}{channel.lower()}": f"{value:.9g}"

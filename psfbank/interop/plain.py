@@ -54,7 +54,7 @@ def _brief(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {key: _brief(item) for key, item in value.items()}
     if isinstance(value, np.ndarray) and value.dtype == np.float32:
-        short = [float(f"{number:.9g}") for number in value.ravel().tolist()]
+        short = [float(str(number)) for number in value.ravel()]
         return np.array(short).reshape(value.shape)
     return value
 

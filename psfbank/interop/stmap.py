@@ -89,8 +89,10 @@ def losses(st: FloatArray, distortion: DistortionMap, size_px: tuple[int, int], 
 
     ideal_px = places.rays * focal_px + centre_px
     within = np.all((ideal_px >= 0) & (ideal_px <= np.array(size_px[::-1]) - 1.0), axis=1)
-    shown = Places(places.xy_px[within], places.rays[within], places.coverage * float(within.mean()))
-    turned = Places(ideal_px, places.xy_px, places.coverage)
+    inner = within[: places.inner]
+    coverage = places.coverage * float(inner.mean())
+    shown = Places(places.xy_px[within], places.rays[within], int(inner.sum()), coverage)
+    turned = Places(ideal_px, places.xy_px, places.inner, places.coverage)
     return (
         loss_of(lambda rays: sampled(rays * focal_px + centre_px, slice(0, 2)), shown, channel),
         loss_of(lambda xy_px: sampled(xy_px, slice(2, 4)), turned, channel),
