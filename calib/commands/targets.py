@@ -83,7 +83,7 @@ def targets(
         page_mm = [sheet.width_mm, sheet.height_mm]
         print_json({"sheet": sheet.name, "size_mm": page_mm, "files": [output.as_dict() for output in outputs]})
     else:
-        _print(outputs)
+        _print(outputs, sheet.is_display)
 
 
 @dataclass(frozen=True, eq=False)
@@ -182,10 +182,12 @@ def _save(outputs: Sequence[_Output], pixel_mm: float) -> None:
                 save_pattern(output.chart.pattern, output.pattern)
 
 
-def _print(outputs: Sequence[_Output]) -> None:
+def _print(outputs: Sequence[_Output], on_display: bool) -> None:
     """Say what is in each file, as comments of capture.toml, and its entry: one for pictures of like geometry."""
     from calib.prints.chart import capture_entry
 
+    if not on_display:
+        typer.echo("# Print at 100 %; if the rulers are x mm long, not 100, multiply the millimetres below by x / 100")
     told: list[tuple[str, Mapping[str, Any]]] = []
     for output in outputs:
         chart = output.chart

@@ -76,7 +76,10 @@ def points_chart(
 
 
 def _default_pitch(sheet: Sheet) -> float:
-    return PITCH_PX * sheet.pixel_mm or sheet.rounded_down(min(sheet.width_mm, sheet.height_mm) / POINTS_ACROSS)
+    if sheet.is_display:
+        return PITCH_PX * sheet.pixel_mm
+    shorter = min(sheet.width_mm, sheet.height_mm)
+    return max(sheet.rounded_down(shorter / POINTS_ACROSS), PITCH_OF_POINT * LEAST_POINT_MM)
 
 
 def _default_diameter(sheet: Sheet, pitch_mm: float) -> float:

@@ -135,7 +135,7 @@ class Sheet:
             return ()
         width = self.width_mm - 2 * MARGIN_MM
         base = self.height_mm - MARGIN_MM - RULER_WIDTH_MM - GAP_MM
-        beside = "Both rulers: 100 mm. Print at 100 %, without fitting to the page; else measure and correct the sizes."
+        beside = f"{RULER_MM:g} mm each: print at 100 %"
         left = MARGIN_MM + RULER_MM + GAP_MM
         return (
             Label(MARGIN_MM, base, fitting_size(text, TEXT_MM, width), text),
