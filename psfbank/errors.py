@@ -91,3 +91,7 @@ class ComparisonError(PsfBankError):
 
 class TargetError(PsfBankError):
     """A chart cannot be drawn: it does not fit its page, or no printer or display can show it."""
+
+
+class ReportError(PsfBankError):
+    """A report cannot be written."""
