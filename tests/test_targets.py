@@ -192,3 +192,27 @@ def test_what_is_no_pattern_is_refused(picture, what, tmp_path):
     with pytest.raises(CaptureUnusable, match=what) as refused:
         read_pattern(tmp_path / "p.png")
     assert refused.value.remedy
+
+
+def test_a_chessboards_cells_are_what_it_reflects():
+    board = Chessboard(columns=5, rows=4, square_mm=20.0)
+    y, x = np.indices((5, 6))
+    seen = board.reflectance(20.0 * x - 10.0, 20.0 * y - 10.0, 1.0)
+    np.testing.assert_allclose(seen, np.where(board.cells(), INK, WHITE))
+
+
+@pytest.mark.parametrize("angle", [5.0, 20.0, -30.0])
+def test_slanted_squares_reflect_where_their_corners_say(angle):
+    squares = SlantedSquares(columns=4, rows=3, square_mm=20.0, pitch_mm=50.0, angle_deg=angle)
+    corners = squares.squares_mm()
+    middles = corners.mean(axis=1)
+    assert corners.shape == (12, 4, 2)
+    np.testing.assert_allclose(middles.mean(axis=0), 0, atol=1e-12)
+    turn = np.degrees(np.arctan2(*(middles[1] - middles[0])[::-1]))
+    np.testing.assert_allclose(turn, angle)  # x fastest, turned from x towards y
+    for towards_middle, level in ((0.1, INK), (-0.1, WHITE)):
+        x, y = (corners + towards_middle * (middles[:, None] - corners)).reshape(-1, 2).T
+        np.testing.assert_allclose(squares.reflectance(x, y, 1e-3), level, rtol=1e-6)
+    steps = np.roll(corners, -1, axis=1) - corners
+    cross = steps[:, 0, 0] * steps[:, 1, 1] - steps[:, 0, 1] * steps[:, 1, 0]
+    np.testing.assert_allclose(cross, 400)  # clockwise as seen, y down
