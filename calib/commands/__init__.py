@@ -15,6 +15,8 @@ from calib.commands import _console
 from calib.commands.calibrate import calibrate
 from calib.commands.export import export
 from calib.commands.info import info
+from calib.commands.plot import plot
+from calib.commands.report import report
 from calib.commands.sfr import sfr
 from calib.commands.simulate import simulate
 from calib.commands.synth import synth
@@ -78,7 +80,7 @@ def _psfbank(
     _console.set_up_logging(verbose)
 
 
-for _command in (sfr, calibrate, synth, info, verify, simulate, undistort, export, targets):
+for _command in (sfr, calibrate, synth, info, verify, simulate, undistort, export, targets, report, plot):
     app.command()(_command)
 
 

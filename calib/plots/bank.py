@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import TypeVar
 
 from matplotlib.figure import Figure
@@ -14,6 +15,7 @@ from calib.plots.distortion import distortion_field, distortion_uncertainty, lat
 from calib.plots.mtf import mtf50_against_height, mtf50_maps, mtf_curves
 from calib.plots.psf import encircled_energy_figure, psf_montage
 from calib.plots.sensor import photon_transfer, shading_maps
+from calib.plots.style import SUFFIXES, require_writable, save_figure
 from calib.plots.validation import chi2_maps, edge_agreement, residual_montage
 from calib.plots.wavefront import aberration_vectors, wavefront_maps, zernike_bars
 from psfbank.arrays import FloatArray
@@ -124,3 +126,29 @@ FIGURES: dict[str, Callable[[Measured], Figure]] = {
     "residuals": lambda m: residual_montage(m.evidence),
     "edges": lambda m: edge_agreement(m.edges, m.predicted_mtf50_cpp),
 }
+
+
+def draw_figure(
+    kind: str, calibration: Calibration, size_px: tuple[int, int], path: Path, *, overwrite: bool = False
+) -> None:
+    """Draw one of `FIGURES` of a calibration into a file.
+
+    Parameters
+    ----------
+    kind : str
+    calibration : Calibration
+    size_px : (H, W)
+        Of the sensor.
+    path : Path
+        Its suffix is one of `SUFFIXES`.
+    overwrite : bool
+
+    Raises
+    ------
+    MissingPartError
+        When nobody captured what the figure shows.
+    ReportError
+        When the file exists already or cannot be written.
+    """
+    require_writable(path, overwrite, SUFFIXES)
+    save_figure(FIGURES[kind](Measured(calibration, size_px)), path)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,8 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from psfbank.arrays import FloatArray
+from psfbank.errors import ReportError
+from psfbank.files import appearing_whole
 
 SUFFIXES = (".png", ".pdf", ".svg")
 DPI = 100
@@ -45,9 +47,24 @@ _PICTURE = re.compile(r"(?<=data:image/png;base64,)[A-Za-z0-9+/=\s]+")
 
 
 def save_figure(figure: Figure, path: Path) -> None:
-    """Write a figure in the format of the file's suffix, one of `SUFFIXES`; the same figure is the same PNG or PDF."""
+    """Write a figure in the format of the file's suffix, one of `SUFFIXES`; the same figure is the same PNG or PDF.
+
+    ReportError when it cannot be written.
+    """
     undated = {".png": {"Software": None}, ".pdf": {"CreationDate": None}, ".svg": {"Date": None}}
-    figure.savefig(path, dpi=figure.dpi, metadata=undated[path.suffix.lower()])
+    suffix = path.suffix.lower()
+    with appearing_whole(path, ReportError) as file:
+        figure.savefig(file, format=suffix[1:], dpi=figure.dpi, metadata=undated[suffix])
+
+
+def require_writable(path: Path, overwrite: bool, suffixes: Sequence[str]) -> None:
+    """Refuse before the work what would fail after it: ReportError."""
+    if path.suffix.lower() not in suffixes:
+        raise ReportError("has no suffix that can be written", where=str(path), remedy=f"Use {', '.join(suffixes)}")
+    if path.exists() and not overwrite:
+        raise ReportError("exists already", where=str(path), remedy="Choose another name, or say --overwrite")
+    if not path.parent.is_dir():
+        raise ReportError("its folder does not exist", where=str(path), remedy="Make the folder first")
 
 
 def svg_of(figure: Figure) -> str:
