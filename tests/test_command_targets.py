@@ -278,6 +278,15 @@ def test_what_cannot_be_drawn_is_refused_with_what_to_try(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["folder.pdf", "there-pattern.png", "there.pdf"]
 
 
+def test_points_finer_than_pixels_are_warned_of(run: Run, tmp_path: Path) -> None:
+    _, _, coarse = run("led", "-o", tmp_path / "a.png", "--page", "200x150", "--dpi", "100")
+    _, _, fine = run("led", "-o", tmp_path / "b.png", "--page", "200x150", "--dpi", "100", "--diameter-mm", "0.8",
+                     "--pitch-mm", "40")  # fmt: skip
+
+    assert "0.4 pixels wide" in coarse
+    assert "pixels wide" not in fine
+
+
 def test_overwrite_replaces(run: Run, tmp_path: Path) -> None:
     (tmp_path / "a.pdf").write_bytes(b"old")
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from calib.commands._console import print_json, progress
+from calib.commands._console import log, print_json, progress
 from calib.commands._options import AsJson, Overwrite, Seed, size_of
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ TAKES = {  # what of the options below each kind of chart understands
     "screen": (),
 }
 PRINT_DPI, MM_PER_INCH = 300.0, 25.4
+LEAST_POINT_PX = 3.0  # across a point, to be printed round
 PATTERN = "noise-pattern.png"  # of a display's pictures
 
 
@@ -78,7 +79,10 @@ def targets(
         sheet = page_of(page, portrait)
     outputs = [_Output(path, pattern, chart) for path, pattern, chart in _drawn(kind, sheet, given, seed, out)]
     _require_place(kind, out, outputs, overwrite)
-    _save(outputs, sheet.pixel_mm or MM_PER_INCH / (dpi or PRINT_DPI))
+    pixel_mm = sheet.pixel_mm or MM_PER_INCH / (dpi or PRINT_DPI)
+    if kind == "led" and out.suffix.lower() == ".png" and not (sheet.is_display or template):
+        _warn_of_faint(outputs[0].chart, pixel_mm)
+    _save(outputs, pixel_mm)
     if as_json:
         page_mm = [sheet.width_mm, sheet.height_mm]
         print_json({"sheet": sheet.name, "size_mm": page_mm, "files": [output.as_dict() for output in outputs]})
@@ -175,11 +179,18 @@ def _save(outputs: Sequence[_Output], pixel_mm: float) -> None:
 
     with progress() as report:
         for done, output in enumerate(outputs):
-            if len(outputs) > 1:
+            if len(outputs) > 1 or output.path.suffix.lower() == ".png":
                 report("drawing", done, len(outputs))
             save_drawing(output.chart.drawing, output.path, pixel_mm)
             if output.pattern is not None and output.chart.pattern is not None:
                 save_pattern(output.chart.pattern, output.pattern)
+
+
+def _warn_of_faint(chart: Chart, pixel_mm: float) -> None:
+    """Say when a page's pixels are too coarse for its points."""
+    across = float(chart.geometry["diameter_mm"]) / pixel_mm
+    if across < LEAST_POINT_PX:
+        log.warning("points are %.1f pixels wide, and come out grey: write a PDF, or give more --dpi", across)
 
 
 def _print(outputs: Sequence[_Output], on_display: bool) -> None:

@@ -24,7 +24,10 @@ PITCH_PX = 160  # of a display, its pixels being points
 DISC_OF_SQUARE = 2 / np.sqrt(3)  # diameter of the disc that spreads light as widely as a square of side one does
 CROSS_MM, CROSS_GAP_MM, CROSS_LINE_MM = 3.0, 0.5, 0.1  # of a template's crosses: half arms, from the middle, width
 
-FILM = "Print on film for a light box, cover the white border, and shoot so that neighbours lie 40 to 50 px apart"
+FILM = (
+    "Print on film for a light box, see through a magnifier that every point is clear, cover the white border, and "
+    "shoot so that neighbours lie 40 to 50 px apart; on paper printed points are too faint (--template)"
+)
 PIN_HOLES = (
     "Lay it on foil, prick a hole in the middle of every cross, and put the foil before a lamp behind white paper"
 )
