@@ -16,11 +16,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from scipy import fft, signal
+from timing import Runs, interleaved
 
 from psfbank.blur import SpatiallyVaryingBlur
 from psfbank.model import PsfGrid
@@ -29,7 +29,6 @@ SIZE, KERNEL, NODES, WORKERS, REPEATS = 2048, 33, 9, 2, 9
 PLAIN = "one scipy.fft convolution, cached transfer function"
 PATCH = 256  # of the peers, half overlapping
 Image = npt.NDArray[np.float32]
-Runs = dict[str, Callable[[], Any]]
 
 
 def grid_of(shape: tuple[int, int], size: int = KERNEL, nodes: int = NODES) -> PsfGrid:
@@ -44,17 +43,6 @@ def grid_of(shape: tuple[int, int], size: int = KERNEL, nodes: int = NODES) -> P
     kernels /= kernels.sum((-2, -1), keepdims=True)
     y_px, x_px = (np.linspace(0, count - 1, nodes) for count in shape)
     return PsfGrid(x_px, y_px, kernels, channels=("Y",))
-
-
-def interleaved(runs: Runs, repeats: int) -> dict[str, npt.NDArray[np.float64]]:
-    """Seconds of each (repeats, 2), by the clock and of processors; a first round fills the caches."""
-    seconds: dict[str, list[tuple[float, float]]] = {name: [] for name in runs}
-    for _ in range(repeats + 1):
-        for name, run in runs.items():
-            start, used = time.perf_counter(), time.process_time()
-            run()
-            seconds[name].append((time.perf_counter() - start, time.process_time() - used))
-    return {name: np.array(values[1:]) for name, values in seconds.items()}
 
 
 def say(line: str) -> None:

@@ -20,6 +20,7 @@ from time import perf_counter
 
 import numpy as np
 from scipy import fft
+from timing import interleaved
 
 from psfbank import Simulator
 from psfbank.isp import Development
@@ -82,15 +83,14 @@ def whole(size: int) -> None:
     transfer, shape = stationary(image)
     chains = {f"whole camera, {shot} noise": simulator(size, shot) for shot in ("exact", "gaussian")}
     chains["its blur alone"] = simulator(size, "exact", stages=("blur",))
-    times: dict[str, list[float]] = {name: [] for name in ("unit", *chains)}
-    for _ in range(6):
-        times["unit"].append(timed(lambda: convolve(image, transfer, shape)))
-        for name, chain in chains.items():
-            times[name].append(timed(partial(chain, image, rng)))
-    unit = min(times["unit"])
+    runs = {name: partial(chain, image, rng) for name, chain in chains.items()}
+    seconds = interleaved({"unit": partial(convolve, image, transfer, shape), **runs}, 5)
+    unit = seconds["unit"][:, 0]
     for name in chains:
-        best, median = min(times[name]) / unit, float(np.median(times[name])) / float(np.median(times["unit"]))
-        sys.stdout.write(f"{name:32s} {best:6.2f} units (medians {median:.2f})\n")
+        took = seconds[name][:, 0]
+        sys.stdout.write(
+            f"{name:32s} {took.min() / unit.min():6.2f} units (medians {np.median(took) / np.median(unit):.2f})\n"
+        )
 
 
 def memory(size: int) -> None:

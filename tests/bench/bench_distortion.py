@@ -7,12 +7,10 @@ steps, whose round trip is printed beside ours. Ratios carry from one machine to
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
-
 import cv2
 import numpy as np
 from scipy.interpolate import NdBSpline
+from timing import Runs, interleaved
 
 from psfbank.model import DistortionMap
 
@@ -32,15 +30,9 @@ def spline_map(rng: np.random.Generator) -> DistortionMap:
     return DistortionMap(matrix, knots[0], knots[1], waves, np.array(corners, float), np.array([0.1]), ("Y",))
 
 
-def points_a_second(runs: dict[str, Callable[[], object]]) -> dict[str, float]:
-    """Best of each, taken in turns so that a busy moment of the machine hits all alike."""
-    best = dict.fromkeys(runs, np.inf)
-    for _ in range(REPEATS + 1):  # the first round fills the caches
-        for name, run in runs.items():
-            start = time.process_time()
-            run()
-            best[name] = min(best[name], time.process_time() - start)
-    return {name: COUNT / seconds for name, seconds in best.items()}
+def points_a_second(runs: Runs) -> dict[str, float]:
+    """Points a second of processor time, of each at its best."""
+    return {name: COUNT / seconds[:, 1].min() for name, seconds in interleaved(runs, REPEATS).items()}
 
 
 def main() -> None:

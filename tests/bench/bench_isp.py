@@ -6,27 +6,16 @@ Malvar's demosaic is compared with that of colour-demosaicing in the same run wh
 from __future__ import annotations
 
 import sys
-import time
 from collections.abc import Callable
 from importlib.util import find_spec
 
 import cv2
 import numpy as np
+from timing import best
 
 from psfbank import isp
 
 REPEATS = 9
-
-
-def interleaved(runs: dict[str, Callable[[], object]]) -> dict[str, float]:
-    """Best time of each, s, taken in turns so that a busy moment of the machine hits all alike."""
-    best = dict.fromkeys(runs, np.inf)
-    for _ in range(REPEATS + 1):  # the first round fills the caches
-        for name, run in runs.items():
-            start = time.perf_counter()
-            run()
-            best[name] = min(best[name], time.perf_counter() - start)
-    return best
 
 
 def stages(size: int) -> dict[str, Callable[[], object]]:
@@ -69,11 +58,12 @@ def compare_demosaics() -> None:
     from colour_demosaicing import demosaicing_CFA_Bayer_Malvar2004
 
     mosaic = np.random.default_rng(0).random((2048, 2048), dtype=np.float32)
-    ours, theirs = interleaved(
+    ours, theirs = best(
         {
             "ours": lambda: isp.demosaic(mosaic, "RGGB", "malvar"),
             "theirs": lambda: demosaicing_CFA_Bayer_Malvar2004(mosaic, "RGGB"),
-        }
+        },
+        REPEATS,
     ).values()
     same = np.abs(isp.demosaic(mosaic, "RGGB") - demosaicing_CFA_Bayer_Malvar2004(mosaic, "RGGB"))[2:-2, 2:-2].max()
     sys.stdout.write(f"Malvar is {theirs / ours:.1f} x as fast as colour-demosaicing's, the same to {same:.1e}\n")
@@ -83,7 +73,7 @@ def main() -> None:
     for size, threads in ((2048, 2), (256, 1)):
         cv2.setNumThreads(threads)
         sys.stdout.write(f"{size} x {size}, {threads} threads, OpenCV {cv2.__version__}\n")
-        for name, seconds in interleaved(stages(size)).items():
+        for name, seconds in best(stages(size), REPEATS).items():
             sys.stdout.write(f"  {name:42} {1e3 * seconds:8.2f} ms  {size * size / seconds / 1e6:7.1f} MP/s\n")
     cv2.setNumThreads(2)
     compare_demosaics()

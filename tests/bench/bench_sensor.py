@@ -6,27 +6,16 @@ A mosaic of 2048 x 2048 and a crop of 256 x 256, one thread. Ratios carry from o
 from __future__ import annotations
 
 import sys
-import time
 from collections.abc import Callable
 
 import numpy as np
+from timing import best
 
 from psfbank.model import NoiseModel
 from psfbank.sensor import Sensor, mosaic
 
 SIZE, CROP, REPEATS = 2048, 256, 9
 REFERENCE = "numpy: Poisson and Gaussian draws alone"
-
-
-def interleaved(runs: dict[str, Callable[[], object]]) -> dict[str, float]:
-    """Best time of each, taken in turns so that a busy moment of the machine hits all alike."""
-    best = dict.fromkeys(runs, np.inf)
-    for _ in range(REPEATS + 1):  # the first round fills the caches
-        for name, run in runs.items():
-            start = time.perf_counter()
-            run()
-            best[name] = min(best[name], time.perf_counter() - start)
-    return best
 
 
 def steps(size: int) -> dict[str, Callable[[], object]]:
@@ -54,7 +43,7 @@ def steps(size: int) -> dict[str, Callable[[], object]]:
 def main() -> None:
     lines = []
     for size in (SIZE, CROP):
-        times = interleaved(steps(size))
+        times = best(steps(size), REPEATS)
         lines.append(f"{size} x {size}")
         for name, seconds in times.items():
             rate = f"{1e3 * seconds:8.2f} ms  {size * size / seconds / 1e6:6.1f} MP/s"
