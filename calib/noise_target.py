@@ -153,7 +153,7 @@ def _block_middles(target: NoiseTarget) -> npt.NDArray[np.float64]:
     return places[np.argsort(np.hypot(*(places - target.size_mm / 2).T), kind="stable")]
 
 
-def _quadrilaterals(grey: npt.NDArray[np.float32]) -> Iterator[npt.NDArray[np.float32]]:
+def quadrilaterals(grey: npt.NDArray[np.float32]) -> Iterator[npt.NDArray[np.float32]]:
     """Outlines (4, 2), px, clockwise, of large four-sided regions that are darker or lighter than around."""
     smooth = cv2.GaussianBlur(grey, (0, 0), 1.5)
     low, high = np.percentile(smooth, [1, 99])
@@ -178,7 +178,7 @@ def _quadrilaterals(grey: npt.NDArray[np.float32]) -> Iterator[npt.NDArray[np.fl
 def _first_guess(grey: npt.NDArray[np.float32], target: NoiseTarget, places: FloatArray) -> tuple[_Map | None, float]:
     """Try every outline as either edge of the frame, turned four ways; keep what makes central blocks most alike."""
     best, best_alike = None, -1.0
-    for corners, margin, turn in product(_quadrilaterals(grey), MARGINS, range(4)):
+    for corners, margin, turn in product(quadrilaterals(grey), MARGINS, range(4)):
         outline = target.outline_mm(margin).astype(np.float32)
         homography = cv2.getPerspectiveTransform(outline, np.roll(corners, turn, axis=0))
         guess = _Map(np.asarray(homography, dtype=np.float64), target.size_mm, np.zeros((0, 2)))

@@ -194,7 +194,7 @@ def detect(capture: Capture, camera: Camera, columns: int, rows: int) -> BoardDe
             return found
     # what was found, if anything, may be a part of a larger board, or no corners at all
     part = find_rectangle(grey, columns, rows)
-    part = None if part is None else _trimmed(grey, oriented(part))
+    part = None if part is None else trimmed(grey, oriented(part))
     if part is not None and min(part.shape[:2]) >= LEAST_LINES:
         rectangle = measure(capture, camera, part)
         if min(good.mean() for good in rectangle.found.values()) >= LEAST_SHARE:
@@ -232,7 +232,7 @@ def _continues(grey: FloatArray, board: FloatArray) -> bool:
     return max(float(side.mean()) for side in sides) > LEAST_SHARE
 
 
-def _trimmed(grey: FloatArray, board: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+def trimmed(grey: FloatArray, board: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     """Board without the outer rows and columns in which most places are no corners."""
     good = _corners_at(grey, board)
     rows, columns = (np.flatnonzero(good.mean(axis=k) > LEAST_SHARE) for k in (1, 0))

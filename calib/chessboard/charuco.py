@@ -39,7 +39,7 @@ SHARE_TOLERANCE = 0.1  # relative, of the markers' side
 
 
 @dataclass(frozen=True, eq=False)
-class _Markers:
+class Markers:
     """Markers seen: `corners_px` (N, 4, 2) in the picture, their `number` (N,), and the dictionary they are of."""
 
     dictionary: str
@@ -103,7 +103,7 @@ def detect_charuco(
     best: tuple[npt.NDArray[np.float64], float] | None = None
     for tried, scale in ((picture, first), (picture, 2 * first), (contrasty(picture), first)):
         shown = scaled(tried, scale)
-        markers = _read(shown, names)
+        markers = read_markers(shown, names)
         if len(markers.number) < LEAST_MARKERS:
             continue
         layout = _laid_out(markers, columns, rows, capture.name)
@@ -129,7 +129,7 @@ def detect_charuco(
     return measure(capture, camera, _filled(seeds, columns, rows), seen, share)
 
 
-def _read(picture: npt.NDArray[np.uint8], names: Sequence[str]) -> _Markers:
+def read_markers(picture: npt.NDArray[np.uint8], names: Sequence[str]) -> Markers:
     """Read the markers of that dictionary of which most are seen."""
     how = cv2.aruco.DetectorParameters()
     how.perspectiveRemovePixelPerCell, how.perspectiveRemoveIgnoredMarginPerCell = 8, 0.3  # blur mixes bits' borders
@@ -142,7 +142,7 @@ def _read(picture: npt.NDArray[np.uint8], names: Sequence[str]) -> _Markers:
         at = at + 0.5 * np.sign(
             at - at.mean(axis=1, keepdims=True)
         )  # OpenCV's outlines run inside the outermost pixels
-        read.append(_Markers(name, at, ids.astype(np.int64)))
+        read.append(Markers(name, at, ids.astype(np.int64)))
     return max(read, key=lambda markers: len(markers.number))
 
 
@@ -154,7 +154,7 @@ def _squares_of(number: IntArray, squares: int, white_first: bool) -> npt.NDArra
     return np.asarray(np.stack([column[white], row[white]], axis=1)[number])
 
 
-def _lay_out(markers: _Markers, squares: int, white_first: bool) -> _Layout:
+def _lay_out(markers: Markers, squares: int, white_first: bool) -> _Layout:
     """See which markers lie as on a board of so many squares a row, in the eyes of a pinhole camera."""
     places = _squares_of(markers.number, squares, white_first) + 0.5
     none = _Layout(squares, white_first, np.zeros(len(places), dtype=bool), 0.0)
@@ -185,7 +185,7 @@ def _area(quads: FloatArray) -> npt.NDArray[np.float64]:
     return np.asarray((ax * by - ay * bx) / 2)
 
 
-def _laid_out(markers: _Markers, columns: int, rows: int, name: str) -> _Layout:
+def _laid_out(markers: Markers, columns: int, rows: int, name: str) -> _Layout:
     """Lay the markers out on the board that was announced, or say how the one in the picture differs."""
     orders = (False, True) if rows % 2 == 1 else (False,)  # OpenCV's boards of before 4.6 begin with white
     announced = max((_lay_out(markers, columns + 1, order) for order in orders), key=_fitting)
@@ -211,7 +211,7 @@ def _fitting(layout: _Layout) -> int:
 
 
 def _interpolated(
-    picture: npt.NDArray[np.uint8], markers: _Markers, layout: _Layout, columns: int, rows: int
+    picture: npt.NDArray[np.uint8], markers: Markers, layout: _Layout, columns: int, rows: int
 ) -> npt.NDArray[np.float64]:
     """Corners (M, 2) between the markers to a pixel or so; NaN where no markers show them."""
     dictionary = cv2.aruco.getPredefinedDictionary(getattr(cv2.aruco, markers.dictionary))
@@ -246,7 +246,7 @@ def _nothing(
     picture: npt.NDArray[np.uint8], names: Sequence[str], columns: int, rows: int, where: str
 ) -> NoTargetFound:
     """Say why no board was found: a mirror shows markers that nobody can read."""
-    if len(_read(np.ascontiguousarray(picture[:, ::-1]), names).number) >= LEAST_MARKERS:
+    if len(read_markers(np.ascontiguousarray(picture[:, ::-1]), names).number) >= LEAST_MARKERS:
         return NoTargetFound(
             "the ChArUco board is mirrored",
             where=where,

@@ -124,7 +124,7 @@ def measure_picture(
         When there is no edge in it.
     """
     picture, where = read_picture(path), str(path)
-    capture, camera = _linear(picture, cfa, black_dn, white_dn, encoding, where)
+    capture, camera = light_of(picture, cfa, black_dn, white_dn, encoding, where)
     unknown = [name for name in channels or () if name not in camera.channels]
     if unknown:
         raise CaptureUnusable(
@@ -309,8 +309,13 @@ def _by_the_standard(
     return found
 
 
-def _linear(
-    picture: Picture, cfa: str | None, black_dn: float | None, white_dn: float | None, encoding: str, where: str
+def light_of(
+    picture: Picture,
+    cfa: str | None,
+    black_dn: float | Sequence[float] | None,
+    white_dn: float | None,
+    encoding: str,
+    where: str,
 ) -> tuple[Capture, Camera]:
     """Light of a picture as far as it is known, and the camera that its file tells of."""
     dn = picture.dn
@@ -334,7 +339,9 @@ def _linear(
     return Capture(pixels, saturated, Path(where).name, picture.sha256), camera
 
 
-def _levels(picture: Picture, black_dn: float | None, white_dn: float | None) -> tuple[npt.NDArray[np.float64], float]:
+def _levels(
+    picture: Picture, black_dn: float | Sequence[float] | None, white_dn: float | None
+) -> tuple[npt.NDArray[np.float64], float]:
     """Black (C,) and white, DN: those given, a RAW file's own, or 0 and the largest code."""
     black: Any = black_dn if black_dn is not None else picture.black_dn if picture.black_dn is not None else 0.0
     if white_dn is None and picture.white_dn is not None:
