@@ -15,6 +15,7 @@ from calib.commands import _console
 from calib.commands.calibrate import calibrate
 from calib.commands.export import export
 from calib.commands.info import info
+from calib.commands.inspect import inspect
 from calib.commands.plot import plot
 from calib.commands.report import report
 from calib.commands.sfr import sfr
@@ -80,7 +81,21 @@ def _psfbank(
     _console.set_up_logging(verbose)
 
 
-for _command in (sfr, calibrate, synth, info, verify, simulate, undistort, export, targets, report, plot):
+_COMMANDS = (
+    sfr,
+    inspect,
+    calibrate,
+    synth,
+    info,
+    verify,
+    simulate,
+    undistort,
+    export,
+    targets,
+    report,
+    plot,
+)
+for _command in _COMMANDS:
     app.command()(_command)
 
 
