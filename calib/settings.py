@@ -12,19 +12,16 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
-import numpy.typing as npt
-from scipy.optimize import least_squares
-from scipy.spatial.transform import Rotation
 
 from calib.manifest import Entry, Plan
 from psfbank.along import mixed_map, weights
 from psfbank.arrays import FloatArray
 from psfbank.axis import AXIS_KEYS, Axis, axis_scale
 from psfbank.errors import ManifestError
-from psfbank.model import Calibration, DistortionMap, ZernikeField
+from psfbank.frames import map_distance_px
+from psfbank.model import Calibration, ZernikeField
 
 CHARTS = ("chessboard", "charuco", "corners", "noise_target")  # that tell the picture's geometry
-GRID = (12, 9)  # places at which maps are compared
 
 log = logging.getLogger(__name__)
 
@@ -167,24 +164,6 @@ def _left_out(ordered: Sequence[Calibration], places: FloatArray, k: int) -> flo
         return float("nan")
     rest = [found for i in there if (found := maps[i]) is not None]
     return map_distance_px(mixed_map(rest, weights(places[there], float(places[k]))), own)
-
-
-def map_distance_px(one: DistortionMap, other: DistortionMap) -> float:
-    """2-D RMS distance, px, of two maps over the second's valid region, the rotation of the frame apart."""
-    channel = "G" if "G" in other.channels else other.channels[0]
-    low, high = other.valid_region.min(axis=0), other.valid_region.max(axis=0)
-    xy_px = np.stack(np.meshgrid(*(np.linspace(a, b, n) for a, b, n in zip(low, high, GRID, strict=True))), axis=-1)
-    xy_px = xy_px.reshape(-1, 2)
-    rays = other.unproject(xy_px, channel)
-    seen = np.isfinite(rays).all(axis=1)
-    toward = np.column_stack([rays[seen], np.ones(int(seen.sum()))])
-
-    def apart(turn: FloatArray) -> npt.NDArray[np.float64]:
-        turned = Rotation.from_rotvec(turn).apply(toward)
-        return np.asarray((one.project(turned[:, :2] / turned[:, 2:], channel) - xy_px[seen]).ravel())
-
-    fit = least_squares(apart, np.zeros(3), x_scale=1e-3)
-    return float(np.sqrt(2 * np.mean(fit.fun**2)))
 
 
 def _heldout_px(calibration: Calibration) -> float:

@@ -13,6 +13,7 @@ from typer.core import TyperGroup
 
 from calib.commands import _console
 from calib.commands.calibrate import calibrate
+from calib.commands.compare import compare
 from calib.commands.export import export
 from calib.commands.info import info
 from calib.commands.inspect import inspect
@@ -91,6 +92,7 @@ _COMMANDS = (
     simulate,
     undistort,
     export,
+    compare,
     targets,
     report,
     plot,

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from rich.console import Console
+from rich.table import Table
 from rich.text import Text
 
 from calib.progress import Report
@@ -19,6 +20,7 @@ stdout = Console(highlight=False, markup=False, emoji=False)
 stderr = Console(highlight=False, markup=False, emoji=False, stderr=True)
 log = logging.getLogger(__name__)
 
+_WIDEST = 1000  # characters
 _STYLES = {"warning": "yellow", "error": "bold red"}
 
 
@@ -83,6 +85,12 @@ def _bars() -> Iterator[Report]:
             bars.update(tasks[step], completed=done, total=total)
 
         yield report
+
+
+def print_whole(table: Table) -> None:
+    """Print a table as wide as it is, in a narrow window or a pipe too: figures cut short are none."""
+    width = stdout.measure(table, options=stdout.options.update(width=_WIDEST)).maximum
+    Console(file=stdout.file, width=width, highlight=False, markup=False, emoji=False).print(table)
 
 
 def print_json(result: Mapping[str, Any]) -> None:

@@ -9,17 +9,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
 from rich.table import Table
 
-from calib.commands._console import stdout
+from calib.commands._console import print_whole, stdout
 
 if TYPE_CHECKING:
     from calib.edge.measure import MeasuredEdge
 
 Record = Mapping[str, Any]
 CSV_STEPS = 50  # of the frequencies from 0 to 1 cycle/pixel that a row gives the SFR at
-_WIDEST = 1000  # characters
 _CURVES = ("freq_cpp", "sfr", "sfr_std")
 _COLUMNS = {  # heading of the table -> key of a record, and how it is written
     "x": ("x_px", "{:.0f}"),
@@ -96,7 +94,7 @@ def print_edges(records: Sequence[Record]) -> None:
             record["orientation"],
             ", ".join(record["flags"]).replace("_", " "),
         )
-    _print_whole(table)
+    print_whole(table)
     for flag, what_to_do in WHAT_TO_DO.items():
         (word,) = flag.words()
         if any(word in record["flags"] for record in records):
@@ -118,12 +116,6 @@ def write_csv(path: Path, records: Sequence[Record]) -> None:
             shifts = [record["lateral_px"].get(name) for name in lateral]
             values = [*(record[key] for key in plain), *shifts, " ".join(record["flags"]), *curve]
             writer.writerow([value if isinstance(value, str) else _written(value, "{:.6g}") for value in values])
-
-
-def _print_whole(table: Table) -> None:
-    """Print a table as wide as it is, in a narrow window or a pipe too: figures cut short are none."""
-    width = stdout.measure(table, options=stdout.options.update(width=_WIDEST)).maximum
-    Console(file=stdout.file, width=width, highlight=False, markup=False, emoji=False).print(table)
 
 
 def _is_known(value: float | None) -> bool:
