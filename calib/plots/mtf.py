@@ -11,7 +11,7 @@ from calib.plots.style import (
     DPI,
     FAINT,
     OF_CHANNEL,
-    OF_QUADRANT,
+    OF_FOUR,
     PANEL_IN,
     colour_bar,
     label_outer,
@@ -89,7 +89,7 @@ def mtf_curves(field: FieldMtf, size_px: tuple[int, int]) -> Figure:
     grid = figure.subplots(1, len(field.channels), sharey=True, squeeze=False)[0]
     height = heights(field, size_px)
     for c, (axes, channel) in enumerate(zip(grid, field.channels, strict=True)):
-        for at, colour in zip(CURVES_AT, OF_QUADRANT, strict=True):
+        for at, colour in zip(CURVES_AT, OF_FOUR, strict=True):
             there = np.abs(height - at) <= max(WITHIN, float(np.abs(height - at).min()))
             for k, style in enumerate(("-", "--")):
                 axes.plot(field.freq_cpp, field.mtf[c, there, k].mean(axis=0), style, color=colour, linewidth=1.4)
@@ -99,7 +99,7 @@ def mtf_curves(field: FieldMtf, size_px: tuple[int, int]) -> Figure:
         axes.set_title(channel, fontsize=10)
         tidy(axes)
     grid[0].set_ylabel("MTF")
-    handles = [Line2D([], [], color=c, label=f"height {at:g}") for at, c in zip(CURVES_AT, OF_QUADRANT, strict=True)]
+    handles = [Line2D([], [], color=c, label=f"height {at:g}") for at, c in zip(CURVES_AT, OF_FOUR, strict=True)]
     handles += [Line2D([], [], color=FAINT, label=DIRECTIONS[0])]
     handles += [Line2D([], [], color=FAINT, label=DIRECTIONS[1], linestyle="--")]
     figure.legend(handles=handles, loc="outside upper center", ncols=6, frameon=False, fontsize=9)
@@ -149,7 +149,7 @@ def mtf50_against_height(field: FieldMtf, size_px: tuple[int, int]) -> Figure:
     for axes in grid[:, 0]:
         axes.set_ylabel("MTF50 [cycles/px]")
     handles = [
-        Line2D([], [], color=c, marker="o", markersize=3, label=n) for n, c in zip(QUADRANTS, OF_QUADRANT, strict=True)
+        Line2D([], [], color=c, marker="o", markersize=3, label=n) for n, c in zip(QUADRANTS, OF_FOUR, strict=True)
     ]
     figure.legend(handles=handles, loc="outside upper center", ncols=4, frameon=False, fontsize=9)
     return figure
@@ -171,7 +171,7 @@ def _draw_quadrants(axes: Axes, height: FloatArray, values: FloatArray, quadrant
             inside = values[(quadrant == q) & (height >= borders[b]) & (height < borders[b + 1]) & np.isfinite(values)]
             means[q, b] = inside.mean() if inside.size else np.nan
         known = np.isfinite(means[q])
-        axes.plot(middles[known], means[q, known], "o-", color=OF_QUADRANT[q], markersize=3, linewidth=1.1)
+        axes.plot(middles[known], means[q, known], "o-", color=OF_FOUR[q], markersize=3, linewidth=1.1)
     all_four = np.isfinite(means).all(axis=0)
     axes.fill_between(
         *(middles[all_four], means[:, all_four].min(axis=0), means[:, all_four].max(axis=0)),

@@ -27,7 +27,7 @@ DPI = 100
 INK, FAINT, GRID = "#333333", "#999999", "#e6e6e6"
 # Okabe and Ito's colours, which all eyes can tell apart
 OF_CHANNEL = {"R": "#D55E00", "G": "#009E73", "B": "#0072B2"}
-OF_QUADRANT = ("#0072B2", "#E69F00", "#CC79A7", "#009E73")
+OF_FOUR = (INK, "#E69F00", "#CC79A7", "#56B4E9")  # of things that are no channels
 MAP, SIGNED = "viridis", "coolwarm"  # perceptually uniform; the second has its middle at 0
 PANEL_IN = 3.4  # width of one panel over the field
 

@@ -108,7 +108,7 @@ def edge_agreement(edges: EdgeResponses, predicted_cpp: FloatArray) -> Figure:
             *(predicted_cpp[which], measured[which], std),
             fmt=".",
             color=colour,
-            alpha=0.35,
+            alpha=0.5,
             markersize=3,
             linewidth=0.6,
             rasterized=True,

@@ -20,7 +20,7 @@ from psfbank.flags import Flag
 from psfbank.metrics import radius_of_energy_px, rms_wfe_nm, strehl_ratio
 from psfbank.model import PsfGrid, ZernikeField
 
-MOST_ACROSS, MOST_DOWN = 24, 18  # tiles that can be picked: they bound the page's size
+MOST_ACROSS, MOST_DOWN = 20, 15  # tiles that can be picked: they bound the size of the page
 MOST_SAMPLES = 33  # a side of a PSF as shown
 ENERGY_SHOWN = 0.95  # of a PSF's light, that its picture holds at least in all tiles where it fits
 EVERY = 2  # of the frequencies of an MTF curve

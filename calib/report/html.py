@@ -9,6 +9,8 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from psfbank.canonical import json_ready
 
 LONGEST = 240  # characters of one text
@@ -28,9 +30,9 @@ def text(value: object) -> str:
 
 def number(value: object) -> str:
     """Write a number with four digits, nothing for NaN or None, any other value as `text`."""
-    if value is None or (isinstance(value, float) and math.isnan(value)):
-        return ""
-    return f"{value:.4g}" if isinstance(value, float) else text(value)
+    if isinstance(value, float | np.floating):
+        return "" if math.isnan(value) else f"{value:.4g}"
+    return "" if value is None else text(value)
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[object]], numbers: bool = True) -> str:

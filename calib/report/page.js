@@ -68,18 +68,19 @@
   function showBars(i, j) {
     const plot = document.getElementById("bars"), z = data.zernike;
     if (!z) return;
-    const longest = Math.max(1, ...z.nm.flat(3).map(Math.abs));
+    const largest = Math.max(1, ...z.nm.flat(3).map(Math.abs)), power = 10 ** Math.floor(Math.log10(largest));
+    const longest = power * [1, 2, 4, 6, 10].find((step) => step * power >= largest);
     const y = (nm) => (top + foot) / 2 - (nm / longest) * (foot - top) / 2;
     const step = (right - left) / z.names.length, width = 0.8 * step / z.channels.length;
     const parts = [];
     for (const at of [-1, -0.5, 0, 0.5, 1]) {
       parts.push(make("path", { d: `M${left} ${y(at * longest)}H${right}`, stroke: at ? "var(--grid)" : "var(--faint)", fill: "none" }));
-      parts.push(make("text", { x: left - 5, y: y(at * longest) + 4, "text-anchor": "end" }, (at * longest).toFixed(0)));
+      parts.push(make("text", { x: left - 5, y: y(at * longest) + 4, "text-anchor": "end" }, at * longest));
     }
     parts.push(make("text", { transform: `translate(11 ${(top + foot) / 2}) rotate(-90)`, "text-anchor": "middle" }, "nm RMS"));
     z.names.forEach((name, t) => {
       const middle = left + (t + 0.5) * step;
-      parts.push(make("text", { transform: `translate(${middle + 4} ${foot + 12}) rotate(-35)`, "text-anchor": "end" }, name));
+      parts.push(make("text", { transform: `translate(${middle + 4} ${foot + 10}) rotate(-60)`, "text-anchor": "end" }, name));
       z.channels.forEach((channel, c) => {
         const nm = z.nm[c][j][i][t], error = z.stderr[c][j][i][t];
         const x = middle - 0.4 * step + c * width;

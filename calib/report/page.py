@@ -54,7 +54,8 @@ def report_html(
     Returns
     -------
     page : str
-        Below 3 MB; the same each time. Nothing in it is loaded from elsewhere, and every string of the bank is escaped.
+        Below 3 MB however many tiles there are; the same each time. Nothing in it is loaded from elsewhere, and every
+        string of the bank is escaped.
     verdict : Verdict
     """
     measured = Measured(calibration, bank.camera.size_px)
@@ -131,7 +132,7 @@ def _explorer(measured: Measured) -> str:
         f'<div>{channel}<canvas id="linear-{channel}"></canvas><canvas id="logarithmic-{channel}"></canvas></div>'
         for channel in channels
     )
-    bars = '<svg id="bars" viewBox="0 0 480 250" role="img" aria-label="Zernike coefficients"></svg>'
+    bars = '<svg id="bars" viewBox="0 0 480 300" role="img" aria-label="Zernike coefficients"></svg>'
     bars = bars if data["zernike"] else ""
     return f"""<h3>At a place in the field</h3>
 <p class="faint">Point at a tile to look, click to stay there; arrow keys move. Tiles are coloured by MTF50{

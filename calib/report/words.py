@@ -48,6 +48,7 @@ SIGNS_OPEN = (
 )
 ABSENT = {
     "psf": "No PSFs: the session had no captures that tell them.",
+    "mtf": "No MTF: it is that of the PSFs.",
     "distortion": "No distortion map: the session had no chessboards.",
     "lateral": "No lateral colour: it takes a distortion map of several colours.",
     "wavefront": "No wavefront: none was fitted.",
