@@ -39,7 +39,7 @@ _THEMED = {
     GRID: "var(--grid)",
     **{OF_CHANNEL[name]: f"var(--{name.lower()})" for name in OF_CHANNEL},
 }
-_FONTS = re.compile(r"(font: [^;\"]*?px) [^;\"]*")
+_FONTS = re.compile(r"(font: [^;\"]*?px|font-family:) [^;\"]*")  # Matplotlib up to 3.10, and later
 _OWN_ID = re.compile(r'<g id="[^"]*"')
 _DRAWN = re.compile(r' d="[^"]*"')
 _DECIMALS = re.compile(r"(\.\d\d)\d+")

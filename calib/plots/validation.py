@@ -117,9 +117,10 @@ def edge_agreement(edges: EdgeResponses, predicted_cpp: FloatArray) -> Figure:
         told = f", off by {np.median(np.abs(off)):.4f} (median)" if off.size else ""
         axes.set_title(f"{channel}: {off.size} edges{told}", fontsize=9)
         axes.set(xlim=(low, high), ylim=(low, high))
-        axes.set_xlabel("of the PSFs [cycles/px]", fontsize=9)
+        axes.set_xlabel("of the PSFs [cycles/px]")
+        axes.locator_params(nbins=6, prune="both")
         tidy(axes)
-    row[0].set_ylabel("of slanted edges, MTF50 [cycles/px]", fontsize=9)
+    row[0].set_ylabel("of slanted edges, MTF50 [cycles/px]")
     return figure
 
 
