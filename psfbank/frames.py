@@ -52,7 +52,7 @@ def apart_px(
 
 def map_distance_px(one: DistortionMap, other: DistortionMap) -> float:
     """2-D RMS distance, px, of two maps over the second's valid region, the rotation of the frame apart."""
-    channel = other.channels[channel_index(other.channels, "G")]
+    channel = "G" if "G" in one.channels + other.channels else other.channels[0]
     low, high = other.valid_region.min(axis=0), other.valid_region.max(axis=0)
     xy_px = np.stack(np.meshgrid(*(np.linspace(a, b, n) for a, b, n in zip(low, high, GRID, strict=True))), axis=-1)
     difference_px, _ = apart_px(one, other, xy_px.reshape(-1, 2), channel)

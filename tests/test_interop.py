@@ -229,6 +229,24 @@ def test_lensfun_reads_distortion_and_lateral_colour_back(
     assert colours.max() > 0.5
 
 
+def test_lensfun_tells_a_fisheye_against_equal_angles(fisheye: DistortionMap, tmp_path: Path) -> None:
+    done = export(CAMERA, Calibration(SETTING, distortion=fisheye), "lensfun", tmp_path / "a.xml")
+    at = lensfun_modifier(done.path).apply_geometry_distortion()
+    lens, half_px = lensfun_xml(done.path), (SIZE_PX[0] - 1) / 2
+    focal_px = float(done.path.read_text("utf-8").split("focal length of ")[1].split(" px")[0])
+    centre_px = (np.array(SIZE_PX[::-1]) - 1) / 2 + half_px * np.array([lens["x"], lens["y"]])
+    rows, columns = np.mgrid[40:440:9, 60:580:9].reshape(2, -1)
+    off = (np.column_stack([columns, rows]) - centre_px) / focal_px
+    angle = np.linalg.norm(off, axis=1, keepdims=True)
+    ours = fisheye.project(off * np.tan(angle) / angle, "Y")
+
+    assert "<type>fisheye</type>" in done.path.read_text("utf-8")
+    assert angle.max() > np.radians(50)
+    off_px = np.linalg.norm(at[rows, columns] - ours, axis=1)
+    assert np.sqrt(np.mean(off_px**2)) < 1.1 * done.losses[0].rms_px + 0.02 < 1.5
+    assert off_px.max() < 1.1 * done.losses[0].max_px + 0.02
+
+
 def lensfun_xml(path: Path) -> dict[str, float]:
     root = ET.fromstring(path.read_text("utf-8"))  # noqa: S314 our own file
     found: dict[str, float] = {}

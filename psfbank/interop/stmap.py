@@ -13,23 +13,26 @@ from __future__ import annotations
 import io
 
 import numpy as np
+import numpy.typing as npt
 import tifffile
 from scipy.ndimage import map_coordinates
 
-from psfbank.arrays import FloatArray
+from psfbank.arrays import BoolArray, FloatArray
 from psfbank.interop.exr import exr_bytes
 from psfbank.interop.loss import Array, Loss, Places, loss_of, reserved
 from psfbank.model import DistortionMap, channel_index
 from psfbank.pixelmap import PixelMap
 from psfbank.undistort import UNSEEN, pinhole_view, remap_tables
 
+BAND = 256  # rows at once
+NOWHERE = -1.0
 CONVENTION = (
     "R, G: place in the distorted picture of each undistorted pixel; B, A: place in the undistorted picture of each "
     "distorted pixel; origin at the bottom-left outer corner, 1 at the top-right one, pixel centres at half-integers"
 )
 
 
-def st_map(distortion: DistortionMap, size_px: tuple[int, int], channel: str) -> Array:
+def st_map(distortion: DistortionMap, size_px: tuple[int, int], channel: str) -> npt.NDArray[np.float32]:
     """Compute both directions of one channel.
 
     Parameters
@@ -43,22 +46,29 @@ def st_map(distortion: DistortionMap, size_px: tuple[int, int], channel: str) ->
     (H, W, 4) float32
         S and T that undistort, S and T that distort again; where no place is known, -1.
     """
-    forward = _distorted(distortion, size_px, channel)
-    model = distortion.camera_matrix, distortion.knots_x, distortion.knots_y
-    spline = distortion.coefficients[channel_index(distortion.channels, channel)]
-    back = PixelMap.of(size_px, *model, spline).at(*(np.arange(n, dtype=np.float64) for n in size_px))
-    both = np.concatenate([to_st(forward, size_px), to_st(back, size_px)], axis=-1)
-    return np.asarray(np.where(np.isfinite(both), both, -1.0), dtype=np.float32)
-
-
-def _distorted(distortion: DistortionMap, size_px: tuple[int, int], channel: str) -> Array:
-    """Place on the sensor of each pixel of the undistorted picture (H, W, 2), beyond its edges too.
-
-    A map that runs away beyond its data can come back over the sensor; such places are NaN.
-    """
+    height, width = size_px
     view = pinhole_view(distortion, size_px)
     seen = remap_tables(distortion, view, size_px, channel)[..., 0] != np.float32(UNSEEN)
-    rays = view.rays(*(np.arange(n, dtype=np.float64) for n in size_px[::-1]))
+    model = distortion.camera_matrix, distortion.knots_x, distortion.knots_y
+    back = PixelMap.of(size_px, *model, distortion.coefficients[channel_index(distortion.channels, channel)])
+    columns = np.arange(width, dtype=np.float64)
+    st = np.empty((height, width, 4), dtype=np.float32)
+    for first in range(0, height, BAND):
+        rows = np.arange(first, min(first + BAND, height), dtype=np.float64)
+        band = slice(first, first + len(rows))
+        there = _distorted(distortion, view.rays(columns, rows), seen[band], size_px, channel)
+        both = to_st(np.stack([there, back.at(rows, columns)], axis=-2), size_px).reshape(len(rows), width, 4)
+        st[band] = np.where(np.isfinite(both), both, NOWHERE)
+    return st
+
+
+def _distorted(
+    distortion: DistortionMap, rays: FloatArray, seen: BoolArray, size_px: tuple[int, int], channel: str
+) -> Array:
+    """Place on the sensor of rays (h, w, 2), beyond its edges too.
+
+    A map that runs away beyond its data can come back over the sensor, where it is not `seen`: such places are NaN.
+    """
     at = distortion.project(rays.reshape(-1, 2), channel).reshape(rays.shape)
     inside = np.all((at >= -0.5) & (at <= np.array(size_px[::-1]) - 0.5), axis=-1)
     at[inside & ~seen] = np.nan
