@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from calib.capture import read_picture
-from calib.chessboard.find import luminance, tone_mapped
+from calib.chessboard.find import luminance
 from calib.inspect.facts import Assumed
 from calib.inspect.findings import Inspection, Seen
 from calib.inspect.run import entry_of, light_in
@@ -42,7 +42,7 @@ def annotated(capture: Capture, camera: Camera, inspection: Inspection) -> npt.N
     (H, W, 3) uint8
         Blue, green and red, as OpenCV writes them. Light is shown by its square root, saturated pixels red.
     """
-    grey = tone_mapped(luminance(capture.pixels, camera.cfa))
+    grey = _shown(luminance(capture.pixels, camera.cfa))
     canvas: npt.NDArray[np.uint8] = cv2.cvtColor(grey, cv2.COLOR_GRAY2BGR).astype(np.uint8)
     canvas[np.asarray(capture.saturated)] = CLIPPED
     width = canvas.shape[1]
@@ -52,6 +52,13 @@ def annotated(capture: Capture, camera: Camera, inspection: Inspection) -> npt.N
     if inspection.seen is not None:
         _draw(canvas, inspection.seen, float(times))
     return np.concatenate([canvas, _strip(inspection, canvas.shape[1])])
+
+
+def _shown(grey: FloatArray) -> npt.NDArray[np.uint8]:
+    """Light from the background to what few pixels exceed, by its square root."""
+    low, high, brightest = np.percentile(grey, [1, 99, 99.99])
+    span = max(float(max(high, brightest / 2) - low), 1e-6)
+    return np.asarray(255 * np.sqrt(np.clip((grey - low) / span, 0, 1)), dtype=np.uint8)
 
 
 def write_annotated(inspection: Inspection, target: Path, assumed: Assumed, plan: Plan | None) -> None:
@@ -72,7 +79,7 @@ def _draw(canvas: npt.NDArray[np.uint8], seen: Seen, times: float) -> None:
 
     for first, second in seen.lines_px:
         cv2.line(canvas, at(first), at(second), LINE, 2, cv2.LINE_AA, shift=4)
-    radius = round(16 * max(5.0, 3.0 * times))
+    radius = round(16 * max(7.0, (5.0 if seen.kind in ("led", "dark") else 2.0) * times))
     for xy, clipped in zip(seen.xy_px, seen.clipped, strict=True):
         cv2.circle(canvas, at(xy), radius, CLIPPED if clipped else GOOD, 1, cv2.LINE_AA, shift=4)
     if seen.kind == "slanted_edge":
@@ -86,8 +93,9 @@ def _draw(canvas: npt.NDArray[np.uint8], seen: Seen, times: float) -> None:
 
 def _strip(inspection: Inspection, width: int) -> npt.NDArray[np.uint8]:
     scale = 0.5
-    (letter, height), _ = cv2.getTextSize("m", cv2.FONT_HERSHEY_SIMPLEX, scale, 1)
-    columns, step = max(width // letter - 4, 20), 2 * height + 2
+    (alphabet, height), _ = cv2.getTextSize("the quick brown fox 0123456789", cv2.FONT_HERSHEY_SIMPLEX, scale, 1)
+    letter = -(-alphabet // 28)  # a little more than the mean
+    columns, step = max(width // letter - 2, 20), 2 * height
     lines = [(line, colour) for text, colour in _words(inspection) for line in textwrap.wrap(text, columns)]
     strip = np.full((step * (len(lines) + 1), width, 3), PAPER, dtype=np.uint8)
     for i, (line, colour) in enumerate(lines):

@@ -8,12 +8,14 @@ speed adds L^2 / 12 to the variance of the blur along it.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import cv2
 import numpy as np
 import numpy.typing as npt
 from scipy.spatial import cKDTree
 
-from psfbank.arrays import FloatArray
+from psfbank.arrays import BoolArray, FloatArray
 
 MOMENT_HALF_PX = 7  # of the windows about points
 WINDOW_PX = 3.0  # sigma of the Gaussian that keeps noise out of their moments; its effect is taken back
@@ -22,7 +24,7 @@ PROFILE_PX, PROFILE_STEP_PX = 6.0, 0.25  # of profiles across the sides of cells
 ONE_SIGMA = (0.1587, 0.8413)  # of the normal distribution
 LEAST_OBSERVED = 8
 LEAST_VARIED = 0.1  # variance of cos 2t and sin 2t over directions t
-CENTRAL, BALANCED = 0.1, 0.35  # of squared half diagonals, where aberrations hardly turn; mean over RMS of what turns
+CENTRAL, BALANCED = 0.1, 0.55  # of squared half diagonals, where aberrations hardly turn; mean over RMS of what turns
 NEAR = 0.08  # of the picture's diagonal, within which blur is compared between pictures
 
 
@@ -206,18 +208,28 @@ def _sigma(share: FloatArray, x_px: FloatArray) -> float:
 
 
 def times_the_sharpest(
-    places: list[FloatArray], blurs: list[FloatArray], size_px: tuple[int, int]
+    places: Sequence[FloatArray], blurs: Sequence[FloatArray], size_px: tuple[int, int], sets_a_mark: BoolArray
 ) -> npt.NDArray[np.float64]:
     """How many times more blurred each picture is than the sharpest one at the same places, (V,); 1 where none is.
 
     Blur varies over the field of a lens: it is compared with that of the nearest places of each other picture.
+
+    Parameters
+    ----------
+    places : sequence of (N, 2) float
+        One a picture, px.
+    blurs : sequence of (N,) float
+        NaN where not measured.
+    size_px : (H, W)
+    sets_a_mark : (V,) bool
+        Pictures that others may be compared with.
     """
     within_px = NEAR * float(np.hypot(*size_px))
     worst = np.ones(len(places))
     known = [np.isfinite(blur) for blur in blurs]
     for v, (xy, blur) in enumerate(zip(places, blurs, strict=True)):
         for w in range(len(places)):
-            if v == w or known[v].sum() < LEAST_OBSERVED or known[w].sum() < LEAST_OBSERVED:
+            if v == w or not sets_a_mark[w] or known[v].sum() < LEAST_OBSERVED or known[w].sum() < LEAST_OBSERVED:
                 continue
             distance, near = cKDTree(places[w][known[w]]).query(xy[known[v]])
             ratio = (blur[known[v]] / blurs[w][known[w]][near])[distance < within_px]

@@ -40,6 +40,9 @@ def judge(
     linear : bool
         Whether the samples were taken as they are, and not decoded from sRGB.
     """
+    if light["saturated_share"] > MAX_SATURATED_SHARE:
+        what = f"{light['saturated_share']:.0%} of the pixels are saturated"
+        return [Trouble("clipped", what, "Expose less", blocks=True)]
     troubles = [*_target(seen, light, told_kind)]
     if troubles and troubles[0].blocks:
         return troubles
@@ -59,13 +62,11 @@ def falling_noise(slope: float) -> Trouble:
 
 
 def _target(seen: Seen, light: Mapping[str, float], told_kind: str) -> Iterator[Trouble]:
-    black = is_black(light)
-    if told_kind == "dark" and not black:
-        what = f"there is light in this dark frame, up to {light['brightest']:.0%} of white"
-        yield Trouble("light", what, "Cover the lens, and the viewfinder too", blocks=True)
-    elif black and seen.kind != "dark":
+    if is_black(light) and seen.kind != "dark":
         what = f"the picture is all black: {light['brightest']:.2%} of white at most"
         yield Trouble("black", what, "Expose more, or take the cap off", blocks=True)
+    elif told_kind == "dark" and not seen.kind:
+        yield Trouble("light", seen.complaint, "", blocks=True)
     elif not seen.kind:
         what = f"no {told_kind.replace('_', ' ')} was found" if told_kind else "no target was found in it"
         remedy = seen.complaint or "Show a grid of points, slanted edges, a board, an even field or darkness"
@@ -77,9 +78,7 @@ def _target(seen: Seen, light: Mapping[str, float], told_kind: str) -> Iterator[
 def _light(seen: Seen, light: Mapping[str, float]) -> Iterator[Trouble]:
     share, count = light["saturated_share"], len(seen.clipped)
     clipped = float(np.mean(seen.clipped)) if count and seen.kind != "dark" else 0.0
-    if share > MAX_SATURATED_SHARE:
-        yield Trouble("clipped", f"{share:.0%} of the pixels are saturated", "Expose less", blocks=True)
-    elif clipped > FEW_CLIPPED:
+    if clipped > FEW_CLIPPED:
         what = f"light is clipped at {int(seen.clipped.sum())} of {count} places of the target"
         remedy = "Expose less: the brightest belongs at 70 % of full scale"
         yield Trouble("clipped", what, remedy, blocks=clipped > MANY_CLIPPED)

@@ -18,7 +18,7 @@ from psfbank.sensor import cfa_sites
 
 CELL_PX = 8  # sites of one colour a side, in which mean and variance are taken
 SMOOTH_SHARE = 0.5  # of the cells of a level, the quietest, speak for it: others hold structure
-LEVELS, LEAST_CELLS, LEAST_SPAN = 8, 12, 4.0  # of signal: bins in its logarithm, cells a bin, largest over least
+LEVELS, LEAST_CELLS, LEAST_SPAN = 8, 12, 2.5  # of signal: bins in its logarithm, cells a bin, largest over least
 BRIGHTEST = 0.9  # of white: beyond, clipping takes noise away
 HOT_SIGMA = 10.0  # above the neighbours of one colour, in standard deviations of the whole frame
 
@@ -26,12 +26,13 @@ HOT_SIGMA = 10.0  # above the neighbours of one colour, in standard deviations o
 def exposure(capture: Capture) -> dict[str, float]:
     """Share of saturated pixels, and quantiles of the light in units of white = 1."""
     pixels = np.asarray(capture.pixels)
-    median, most, brightest = np.percentile(pixels, [50, 90, 99.99])
+    median, most, almost_all, brightest = np.percentile(pixels, [50, 90, 99, 99.99])
     return {
         "pixels": float(capture.saturated.size),
         "saturated_share": float(np.mean(capture.saturated)),
         "median": float(median),
         "most": float(most),
+        "almost_all": float(almost_all),
         "brightest": float(brightest),
         "spread": 1.4826 * float(np.median(np.abs(pixels - median))),
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -29,9 +30,10 @@ from psfbank.errors import NoTargetFound
 from psfbank.flags import Flag
 from psfbank.model import Camera, Capture
 
-DARK_BACKGROUND = 0.1  # of the brightest light above the median, that nine tenths of a picture of points stay below
+DARK_BACKGROUND = 0.4  # of the brightest light above the median, that nine tenths of a picture of points stay below
 WIDEST_POINT_PX = 3.2  # rms radius in the window in which points are compared; an even field fills it to 4
 EVEN_SHARE = 5e-4  # of a picture's pixels that may lie on an edge while it is an even field
+EVEN, PARTS = 0.03, 14  # relative, from shading that is smooth; parts of a picture a side, in which it is judged
 STRAIGHT_SHARE = 0.25  # of all edges' length that lies on straight ones, in a picture of slanted edges
 UNKNOWN_BOARD = 6, 6  # corners to start from where nobody says how many there are
 LEAST_CONTRAST = 0.3  # of a pattern, over that of the picture: noise has less
@@ -83,13 +85,15 @@ def _likely(capture: Capture, camera: Camera) -> list[str]:
     light = exposure(capture)
     if is_black(light):
         return ["dark"]
+    if is_black({**light, "brightest": light["almost_all"]}):
+        return ["led", "dark"]  # either has few bright pixels, but of a point they come together
     above = {name: light[name] - light["median"] for name in ("most", "brightest")}
     points = ["led"] if above["most"] < DARK_BACKGROUND * above["brightest"] else []
     values, use = green(capture, camera)
     gradient = gradient_of(values, use)
     marked = ridges(gradient)
     if marked[1:-1, 1:-1].mean() < EVEN_SHARE:
-        return [*points, "flat"]
+        return [*points, "flat"] if unevenness(capture, camera) < EVEN else points
     straight = ["slanted_edge"] if straight_share(gradient, marked) > STRAIGHT_SHARE else []
     return [*points, "chessboard", "charuco", "noise_target", *straight]
 
@@ -238,6 +242,19 @@ def see_noise(capture: Capture, camera: Camera, entry: Entry | None) -> Seen:
     raise NoTargetFound("no frame around random cells is in view", where=capture.name, remedy=remedy)
 
 
+def unevenness(capture: Capture, camera: Camera) -> float:
+    """RMS by which the light of a picture's parts differs from smooth shading, relative; of unsaturated parts."""
+    grey = np.minimum(luminance(capture.pixels, camera.cfa), 1.0)
+    parts = np.asarray(cv2.resize(grey, (PARTS, PARTS), interpolation=cv2.INTER_AREA), dtype=np.float64).ravel()
+    y, x = (np.indices((PARTS, PARTS)).reshape(2, -1) + 0.5) / PARTS * 2 - 1
+    shading = np.stack([x**i * y**j for i in range(5) for j in range(5 - i)], axis=1)
+    free = parts < 0.95 * parts.max() if np.mean(capture.saturated) > 1 / PARTS else np.ones(len(parts), dtype=bool)
+    if free.sum() < 2 * shading.shape[1]:
+        return 0.0
+    rest = parts[free] - shading[free] @ np.linalg.lstsq(shading[free], parts[free], rcond=None)[0]
+    return float(np.sqrt(np.mean(rest**2)) / max(float(np.mean(parts[free])), 1e-6))
+
+
 def see_even(capture: Capture, camera: Camera, entry: Entry | None) -> Seen:
     """Describe an even field: how much darker its corners are."""
     grey = luminance(capture.pixels, camera.cfa)
@@ -250,8 +267,18 @@ def see_even(capture: Capture, camera: Camera, entry: Entry | None) -> Seen:
 
 
 def see_dark(capture: Capture, camera: Camera, entry: Entry | None) -> Seen:
-    """Describe a dark frame: its hot pixels."""
+    """Describe a dark frame: its hot pixels; NoTargetFound where there is other light."""
     hot = hot_pixels(capture, camera)
+    rest = replace(
+        capture, pixels=np.asarray(capture.pixels)[~hot][:, None], saturated=np.zeros((int((~hot).sum()), 1), bool)
+    )
+    if not is_black(exposure(rest) if hot.any() else exposure(capture)):
+        brightest = exposure(capture)["brightest"]
+        raise NoTargetFound(
+            f"there is light in this dark frame, up to {brightest:.0%} of white",
+            where=capture.name,
+            remedy="Cover the lens, and the viewfinder too",
+        )
     xy = np.argwhere(hot)[:, ::-1].astype(np.float64)
     nothing = np.full(len(xy), np.nan)
     return Seen("dark", xy, nothing, np.zeros(len(xy), dtype=bool), figures={"hot_pixels": len(xy)})

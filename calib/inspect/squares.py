@@ -20,7 +20,7 @@ from calib.manifest import Entry
 from psfbank.errors import FitFailed
 from psfbank.model import Camera, Capture
 
-MOST_MEASURED, CELLS = 32, 4  # edges whose response is measured; cells a side that they are taken from in turn
+MOST_MEASURED, CELLS = 20, 4  # edges whose response is measured; cells a side that they are taken from in turn
 OUTER = 0.7  # of half the diagonal
 LEAST_CLEAR_CNR = 20.0  # of an edge that tells of overshoot
 

@@ -20,6 +20,7 @@ LEAST_STREAK_PX, SURE, OF_BLUR = 0.7, 4.0, 0.3  # of a motion: length, over its 
 LONG_STREAK_PX, LONG_ALONE_PX = 1.2, 2.5  # beyond which a frame is of no use; where few others say what is usual
 MOST = 0.5
 LEAST_FLATS = 3
+_ALTERED = {"sharpened", "clipped", "gamma suspected"}  # pictures whose blur is not the lens's: no mark for others
 
 
 def beside_each_other(
@@ -78,7 +79,9 @@ def _blur(inspections: Sequence[Inspection], added: dict[int, list[Trouble]]) ->
     for group in _alike(inspections):
         seen = [one.seen for i in group if (one := inspections[i]).seen]
         sizes = [one.facts.size_px for i in group if (one := inspections[i]).facts]
-        ratios = times_the_sharpest([s.xy_px for s in seen], [s.blur_px for s in seen], sizes[0])
+        blur = [s.blur_px for s in seen]
+        sets_a_mark = np.array([not _ALTERED & {t.name for t in inspections[i].troubles} for i in group])
+        ratios = times_the_sharpest([s.xy_px for s in seen], blur, sizes[0], sets_a_mark)
         for i, ratio, shown in zip(group, ratios, seen, strict=True):
             if ratio > BLURRED_RATIO[shown.kind]:
                 what = f"it is blurred {ratio:.2f} times as much as the sharpest of its kind at the same places"
