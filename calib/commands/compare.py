@@ -12,7 +12,7 @@ import typer
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from calib.commands._console import log, print_json, print_whole, stdout
+from calib.commands._console import log, print_json, print_whole, stderr, stdout
 from calib.commands._options import AsJson, At, BankFile, Overwrite, setting_of
 
 if TYPE_CHECKING:
@@ -53,7 +53,8 @@ def compare(
         log.warning(
             "pixels differ: %g and %g um; all is compared in pixels", first.camera.pitch_um, second.camera.pitch_um
         )
-    found = hold_against(first.camera, one, second.camera, beside)
+    with stderr.status("compare"):
+        found = hold_against(first.camera, one, second.camera, beside)
     if npz is not None:
         save_maps(found, npz, overwrite=overwrite)
     if as_json:

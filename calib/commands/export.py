@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from calib.commands._console import log, print_json, stdout
+from calib.commands._console import log, print_json, stderr, stdout
 from calib.commands._options import AsJson, At, BankFile, Overwrite, setting_of
 
 To = Literal["opencv", "ros", "lensfun", "stmap", "colmap", "csv", "json", "npz"]
@@ -44,7 +44,8 @@ def export(
 
     opened = PsfBank.open(bank)
     calibration = opened.at(**setting_of(at))
-    done = write(opened.camera, calibration, to, out, channel=channel, model=model, overwrite=overwrite)
+    with stderr.status(f"export to {to}"):
+        done = write(opened.camera, calibration, to, out, channel=channel, model=model, overwrite=overwrite)
     if as_json:
         losses = {loss.channel: {k: v for k, v in asdict(loss).items() if k != "channel"} for loss in done.losses}
         print_json({"written": str(out), "to": to, "model": done.model or None, "loss": losses, "notes": done.notes})

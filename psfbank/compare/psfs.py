@@ -63,11 +63,18 @@ def _kernels(
     y_px: FloatArray,
     oversample: int,
 ) -> Array:
-    kernels = [
-        [[calibration.psf(float(x), float(y), c, grid.oversample) for x in x_px] for y in y_px] for c in channels
-    ]
+    columns, rows = (np.isin(at, nodes) for at, nodes in ((x_px, grid.x_px), (y_px, grid.y_px)))
+    if columns.all() and rows.all():
+        which = np.array([channel_index(grid.channels, c) for c in channels])
+        places = np.searchsorted(grid.y_px, y_px), np.searchsorted(grid.x_px, x_px)
+        kernels = np.asarray(grid.kernels[np.ix_(which, *places)], dtype=np.float64)
+    else:
+        lines = [
+            [[calibration.psf(float(x), float(y), c, grid.oversample) for x in x_px] for y in y_px] for c in channels
+        ]
+        kernels = np.array(lines)
     if grid.oversample == oversample:
-        return np.array(kernels)
+        return kernels
     return np.array([[[resample_kernel(k, grid.oversample, oversample) for k in row] for row in c] for c in kernels])
 
 
