@@ -53,7 +53,8 @@ def overlapping(figure: Figure) -> list[tuple[str, str]]:
     figure.draw_without_rendering()
     left_out = {id(text) for axes in figure.axes for text in axes.texts} | set(beyond_the_frame(figure))
     words = [t for t in figure.findobj(Text) if t.get_visible() and t.get_text().strip() and id(t) not in left_out]
-    boxes = [(t.get_text(), t.get_window_extent()) for t in words]
+    # the boxes of slanted words are wider than they are
+    boxes = [(t.get_text(), t.get_window_extent()) for t in words if t.get_rotation() % 90 == 0]
     inside = [(name, box) for name, box in boxes if box.width > 0 and figure.bbox.overlaps(box)]
     return [
         (a, b)

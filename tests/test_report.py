@@ -27,7 +27,7 @@ from psfbank.bank import PsfBank
 from psfbank.field import resample_kernel
 from psfbank.flags import Flag
 from psfbank.metrics import field_mtf, rms_wfe_nm
-from psfbank.model import Calibration, Camera, PsfGrid
+from psfbank.model import Calibration, Camera, PsfGrid, Setting
 
 HEADINGS = [
     "PSFs",
@@ -125,6 +125,16 @@ def test_a_bank_of_nothing_is_a_page_without_figures(small_bank: PsfBank) -> Non
     assert verdict.worst is None
     assert np.isnan(verdict.coverage)
     assert "no warnings" in verdict.line()
+
+
+def test_all_settings_are_listed_and_the_reports_own_is_marked(small_bank: PsfBank) -> None:
+    near, far = (Calibration(Setting(focus_m=focus_m), noise=small_bank.at().noise) for focus_m in (0.5, 4.0))
+    bank = PsfBank(small_bank.camera, (near, far))
+    html = report_html(bank, far)[0]
+
+    assert "1</th><td>focus_m 0.5</td><td>noise</td>" in html
+    assert "2 (this report)</th><td>focus_m 4</td><td>noise</td>" in html
+    assert "between those that were calibrated" in report_html(bank, replace(near))[0]
 
 
 def test_a_monochrome_camera_has_no_lateral_colour(small_bank: PsfBank) -> None:

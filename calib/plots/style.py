@@ -98,6 +98,11 @@ def levels(cmap: str, count: int = 200) -> Colormap:
     return mpl.colormaps[cmap].resampled(count)
 
 
+def palette(cmap: str) -> npt.NDArray[np.uint8]:
+    """Give the colours (256, 3) of a map, from its lowest value to its highest."""
+    return np.asarray(mpl.colormaps[cmap](np.arange(256), bytes=True)[:, :3])
+
+
 def _with_palette(png: str) -> str:
     """Store a PNG of few colours with a palette, which takes a quarter of the room; others stay as they are."""
     data = base64.b64decode(png)
@@ -125,7 +130,7 @@ def tidy(axes: Axes) -> None:
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(color=GRID, linewidth=0.6)
     axes.set_axisbelow(True)
-    axes.tick_params(labelsize=8)
+    axes.tick_params(which="both", labelsize=8)
     axes.xaxis.label.set_fontsize(9)
     axes.yaxis.label.set_fontsize(9)
 

@@ -8,11 +8,10 @@ from typing import Any
 import cv2
 import numpy as np
 import numpy.typing as npt
-from matplotlib import colormaps
 
 from calib.plots.bank import Measured
 from calib.plots.psf import thinned
-from calib.plots.style import MAP, tile_edges
+from calib.plots.style import MAP, palette, tile_edges
 from calib.plots.wavefront import term_name
 from psfbank.arrays import FloatArray, IntArray
 from psfbank.field import resample_kernel
@@ -60,7 +59,7 @@ def explorer_data(measured: Measured) -> dict[str, Any]:
         "perPx": per_px,
         "peak": round(peak, 6),
         "sheet": _png(sheet),
-        "colours": _colours(),
+        "colours": palette(MAP).tobytes().hex(),
         "frequency": _rounded(field.freq_cpp[::EVERY], 4),
         "mtf": np.rint(1000 * field.mtf[pick][..., ::EVERY]).astype(int).tolist(),
         "mtf50": _rounded(field.mtf50_cpp[pick], 4),
@@ -80,12 +79,12 @@ def field_map(measured: Measured, data: dict[str, Any]) -> str:
     values = np.array(data["mtf50"][channel], dtype=np.float64).mean(axis=-1)
     top = float(np.nanmax(values)) if np.isfinite(values).any() else 1.0
     x, y = tile_edges(np.array(data["x"]), width), tile_edges(np.array(data["y"]), height)
-    tiles = []
+    colours, tiles = palette(MAP), []
     for j, i in np.ndindex(values.shape):
-        red, green, blue, _ = colormaps[MAP](np.nan_to_num(values[j, i] / top), bytes=True)
+        colour = colours[round(255 * float(np.nan_to_num(values[j, i] / top)))]
         tiles.append(
             f'<rect data-tile="{i},{j}" x="{x[i]:.1f}" y="{y[j]:.1f}" width="{x[i + 1] - x[i]:.1f}" '
-            f'height="{y[j + 1] - y[j]:.1f}" fill="#{red:02x}{green:02x}{blue:02x}"/>'
+            f'height="{y[j + 1] - y[j]:.1f}" fill="#{bytes(colour).hex()}"/>'
         )
     return (
         f'<svg id="field" viewBox="-0.5 -0.5 {width} {height}" tabindex="0" role="application" '
@@ -115,12 +114,6 @@ def _png(stamps: npt.NDArray[np.uint8]) -> str:
     sheet = stamps.transpose(0, 1, 3, 2, 4).reshape(channels * rows * size, columns * size)
     _, encoded = cv2.imencode(".png", sheet, [cv2.IMWRITE_PNG_COMPRESSION, 9])
     return base64.b64encode(encoded.tobytes()).decode()
-
-
-def _colours() -> str:
-    """256 colours of the map as one string of hexadecimal digits."""
-    table = colormaps[MAP](np.arange(256), bytes=True)[:, :3]
-    return bytes(np.ascontiguousarray(table)).hex()
 
 
 def _zernike(
