@@ -128,7 +128,7 @@ def test_a_lens_that_blurs_more_is_another(small_bank: PsfBank, truth: Calibrati
     softer = replace(other, psf_grid=replace(other.psf_grid, kernels=blurred(other.psf_grid.kernels, 0.7)))
     found = against(small_bank, one, softer)
 
-    assert not found.same
+    assert found.same is False
     assert found.verdict.startswith("not the same lens")
     assert held(found, "psf") == [True] * 3
     assert held(found, "distortion") + held(found, "lateral") + held(found, "shading") == [False] * 6
@@ -160,7 +160,7 @@ def test_a_map_that_moved_is_another(small_bank: PsfBank, truth: Calibration, pa
     bent = replace(other.distortion, coefficients=other.distortion.coefficients + moved)
     found = against(small_bank, one, replace(other, distortion=bent))
 
-    assert not found.same
+    assert found.same is False
     assert {d.quantity for d in found.differences if d.differs} == {part}
     assert [d.channel for d in found.differences if d.differs] == (["G"] if part == "distortion" else ["R"])
 
@@ -195,7 +195,7 @@ def test_a_turned_frame_is_no_difference(small_bank: PsfBank, truth: Calibration
     np.testing.assert_allclose(found, turn, atol=1e-4)
     assert map_distance_px(truth.distortion, other) < 2e-3
     comparison = against(small_bank, truth, replace(truth, distortion=other))
-    assert comparison.same
+    assert comparison.same is True
     assert comparison.turn_deg == pytest.approx(np.degrees(np.linalg.norm(turn)), abs=0.01)
 
 
@@ -300,8 +300,25 @@ def test_another_sensor_behind_the_same_lens(small_bank: PsfBank, truth: Calibra
     assert truth.noise is not None
     louder = replace(truth, noise=replace(truth.noise, gain_dn_per_e=2 * truth.noise.gain_dn_per_e))
     found = against(small_bank, truth, louder)
-    assert not found.same
+    assert found.same is False
     assert found.verdict == "the same lens within errors; the sensor or its ISO speed differs in gain"
+
+
+def test_without_errors_a_difference_cannot_be_judged(small_bank: PsfBank, truth: Calibration) -> None:
+    assert truth.psf_grid is not None
+    assert truth.distortion is not None
+    unsure = replace(
+        truth,
+        psf_grid=replace(truth.psf_grid, sigma=None),
+        distortion=replace(truth.distortion, uncertainty=None),
+    )
+    softer = replace(unsure, psf_grid=replace(unsure.psf_grid, kernels=blurred(truth.psf_grid.kernels, 0.7)))
+    found = against(small_bank, unsure, softer)
+
+    assert found.same is None
+    assert found.verdict == "undecided: neither bank states the errors of psf, mtf50 sagittal, mtf50 tangential"
+    assert against(small_bank, unsure, unsure).same is True
+    assert against(small_bank, truth, softer).same is False
 
 
 def test_errors_that_nobody_states_are_not_guessed() -> None:

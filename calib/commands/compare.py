@@ -31,7 +31,7 @@ def compare(
     ] = None,
     npz: Annotated[Path | None, typer.Option(help="Write the difference maps as arrays, .npz.")] = None,
     require_same: Annotated[
-        bool, typer.Option("--require-same", help="Exit with code 3 when anything differs by more than errors explain.")
+        bool, typer.Option("--require-same", help="Exit with code 3 unless all is the same within errors.")
     ] = False,
     overwrite: Overwrite = False,
     as_json: AsJson = False,

@@ -67,19 +67,28 @@ class Comparison:
         return float(np.degrees(np.linalg.norm(self.maps[TURN]))) if TURN in self.maps else float("nan")
 
     @property
-    def same(self) -> bool:
-        """Whether nothing differs by more than errors explain."""
-        return not any(each.differs for each in self.differences)
+    def same(self) -> bool | None:
+        """Whether nothing differs by more than errors explain; None where it cannot be told, as errors are unknown."""
+        if any(each.differs for each in self.differences):
+            return False
+        return None if self._undecided else True
+
+    @property
+    def _undecided(self) -> list[str]:
+        return list(dict.fromkeys(d.quantity for d in self.differences if d.differs is None and np.isfinite(d.rms)))
 
     @property
     def verdict(self) -> str:
         """One line: the same lens or not, and what tells."""
-        judged = [each for each in self.differences if each.differs is not None]
-        differing = list(dict.fromkeys(each.quantity for each in judged if each.differs))
+        differing = list(dict.fromkeys(each.quantity for each in self.differences if each.differs))
         if any(name.startswith(OF_LENS) for name in differing):
             return f"not the same lens, or not in the same state: more than errors explain in {', '.join(differing)}"
-        of_lens = [each for each in judged if each.quantity.startswith(OF_LENS)]
-        lens = "the same lens within errors" if of_lens else "undecided about the lens: no part tells its errors"
+        if undecided := self._undecided:
+            lens = f"undecided: neither bank states the errors of {', '.join(undecided)}"
+        elif any(each.quantity.startswith(OF_LENS) for each in self.differences):
+            lens = "the same lens within errors"
+        else:
+            lens = "undecided about the lens: both banks hold noise alone"
         return f"{lens}; the sensor or its ISO speed differs in {', '.join(differing)}" if differing else lens
 
 

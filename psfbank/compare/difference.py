@@ -13,6 +13,7 @@ from psfbank.arrays import FloatArray
 CHANCE = 1e-4  # that a difference is called one where errors alone make it
 FREEDOM = 5.0  # degrees of freedom of an error field of which no more is known than its size: smooth, so few
 LARGEST_LIMIT = 5.0  # sigma, of a single place
+NOTHING = 1e-6  # in any unit: what rounding, and the inversion of a map, leave of what is the same in both
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,8 @@ class Difference:
     @property
     def differs(self) -> bool | None:
         """Whether it is more than errors explain; None where nothing is known to hold it against."""
+        if self.largest <= NOTHING:
+            return False
         if np.isfinite(self.in_sigma):
             return self.in_sigma > self.limit or self.largest_in_sigma > LARGEST_LIMIT
         return self.rms > self.tolerance if np.isfinite(self.tolerance) else None
