@@ -19,7 +19,9 @@ from lenses import spline_map
 from scipy.ndimage import map_coordinates
 
 from psfbank.errors import ExportError, MissingPartError
-from psfbank.interop import FORMATS, SUFFIXES, Exported, export
+from psfbank.interop import FORMATS, SUFFIXES, Exported, Loss, export
+from psfbank.interop.parametric import Parametric
+from psfbank.interop.ros import camera_info
 from psfbank.metrics import field_mtf
 from psfbank.model import Calibration, Camera, DistortionMap, Illumination, NoiseModel, Setting
 
@@ -442,3 +444,28 @@ def test_a_cameras_own_words_do_no_harm(strong: DistortionMap, tmp_path: Path) -
 
     assert yaml.safe_load(ros.path.read_text("utf-8"))["camera_name"] == "x_a_1_python_object"
     assert lensfun_xml(xml.path)["k1"] < 0
+
+
+def test_a_lens_beyond_a_right_angle_says_what_is_left_out(tmp_path: Path) -> None:
+    """200 degrees: rays as x/z end at 90 from the axis, and a pinhole picture shows a part of that."""
+    knots, edges = np.linspace(-4, 4, 24), np.array([(0.0, 0), (639, 0), (639, 479), (0, 479)])
+    matrix = np.array([[150.0, 0, 319.5], [0, 150, 239.5], [0, 0, 1]])
+    wide = DistortionMap(matrix, knots, knots, np.zeros((1, 2, 20, 20)), edges, np.full(1, 0.1), ("Y",))
+    for to, model in (("opencv", "fisheye4"), ("ros", "equidistant"), ("colmap", "OPENCV_FISHEYE"), ("stmap", "")):
+        done = export(CAMERA, Calibration(distortion=wide), to, tmp_path / f"a{SUFFIXES[to][0]}")
+        assert done.model == model
+        assert done.losses[0].max_px < 0.01
+        assert 0.3 < done.losses[0].coverage < 0.9
+    assert "px RMS" in done.notes[0]
+    assert float(done.notes[0].split("RMS, ")[1].split(" px")[0]) < 0.05
+
+
+def test_ros_floats_are_floats_to_yaml(tmp_path: Path) -> None:
+    yaml = pytest.importorskip("yaml")
+    loss = Loss("G", 0.1, 0.2)
+    fit = Parametric("brown5", np.diag([1e-7, 1e22, 1.0]), np.array([-1e-05, 3e-320, 1.5e-8, 0, 1]), loss)
+    told = yaml.safe_load(camera_info(fit, CAMERA))
+
+    for name, values in (("camera_matrix", fit.camera_matrix), ("distortion_coefficients", fit.coefficients)):
+        assert {type(value) for value in told[name]["data"]} == {float}
+        assert told[name]["data"] == values.ravel().tolist()

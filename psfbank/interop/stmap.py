@@ -102,7 +102,7 @@ def losses(st: FloatArray, distortion: DistortionMap, size_px: tuple[int, int], 
     inner = within[: places.inner]
     coverage = places.coverage * float(inner.mean())
     shown = Places(places.xy_px[within], places.rays[within], int(inner.sum()), coverage)
-    turned = Places(ideal_px, places.xy_px, places.inner, places.coverage)
+    turned = Places(ideal_px[within], places.xy_px[within], shown.inner, coverage)
     return (
         loss_of(lambda rays: sampled(rays * focal_px + centre_px, slice(0, 2)), shown, channel),
         loss_of(lambda xy_px: sampled(xy_px, slice(2, 4)), turned, channel),
