@@ -17,6 +17,7 @@ from calib.focus import own_focus_m, require_one_lens
 from calib.manifest import Plan, load_plan
 from calib.measure import find_points, measure_noise, measure_shading, shot_iso
 from calib.planes import (
+    MeasuredMap,
     beside_charts,
     centre_boards,
     find_boards,
@@ -72,7 +73,7 @@ def calibrate(
     plan = load_plan(session)
     key = axis_of(plan)
     if key is None:
-        return PsfBank(plan.camera, (_calibrated(plan, seed, executor, report),))
+        return PsfBank(plan.camera, (_calibrated(plan, seed, executor, report)[0],))
     settings = []
     for part in by_setting(plan, key):
         log.info("%s = %g", key, getattr(part.setting, key))
@@ -82,11 +83,14 @@ def calibrate(
             log.warning("%s = %g: %s", key, getattr(part.setting, key), error)
     if not settings:
         raise CalibrationError(f"nothing could be measured at any {key}", where=str(plan.path))
-    return PsfBank(plan.camera, along_axis(settings, key))
+    misses = [None if measured is None else measured.residual_rms_px for _, measured in settings]
+    return PsfBank(plan.camera, along_axis([calibration for calibration, _ in settings], key, misses))
 
 
-def _calibrated(plan: Plan, seed: int, executor: Executor | None, report: Report) -> Calibration:
-    """Calibrate one setting of the lens."""
+def _calibrated(
+    plan: Plan, seed: int, executor: Executor | None, report: Report
+) -> tuple[Calibration, MeasuredMap | None]:
+    """Calibrate one setting of the lens; its map stands beside it with the corners that it was fitted to."""
     journal = Journal()
     require_one_lens(plan)
     shots = read_session(plan, journal, report)
@@ -111,8 +115,9 @@ def _calibrated(plan: Plan, seed: int, executor: Executor | None, report: Report
     check_tiles(wavefront, evidence, rng, journal)
     psf, asymmetry = add_remainder(psf, wavefront, evidence, rng, journal, executor, report)
     boards = centre_boards(plan, [*boards, *coded], psf, report)
-    distortion = measure_distortion(plan, points, wavefront, boards, targets, detected, journal, report)
+    measured = measure_distortion(plan, points, wavefront, boards, targets, detected, journal, report)
 
+    distortion = None if measured is None else measured.distortion
     if all(part is None for part in (noise, shading, psf, distortion, responses)):
         raise CalibrationError(
             "nothing could be measured; " + "; ".join(f"no {part}: {why}" for part, why in journal.missing.items()),
@@ -124,4 +129,4 @@ def _calibrated(plan: Plan, seed: int, executor: Executor | None, report: Report
     parts = (psf, zernike, distortion, shading, None if sensor is None else sensor.noise)
     told = {**provenance(plan, journal), "seed": seed}
     by_iso = None if sensor is None else sensor.by_iso
-    return Calibration(setting, *parts, told, seen, responses, noise_by_iso=by_iso)
+    return Calibration(setting, *parts, told, seen, responses, noise_by_iso=by_iso), measured

@@ -294,6 +294,23 @@ def sharp_geometry(
     return replace(fit, poses=fit.poses[: len(boards) + len(noise_shots)])
 
 
+@dataclass(frozen=True, eq=False)
+class MeasuredMap:
+    """A distortion map; and, unless one view was registered alone, the `fit`, its `corners` (V views) and `target`s."""
+
+    distortion: DistortionMap
+    fit: geometry.DistortionFit | None = None
+    corners: Corners | None = None
+    target: tuple[int, ...] = ()
+
+    def residual_rms_px(self, distortion: DistortionMap) -> float:
+        """2-D RMS that another map of this camera leaves of its corners, poses refitted; NaN without corners."""
+        if self.fit is None or self.corners is None:
+            return float("nan")
+        _, left = geometry.fit_poses(replace(self.fit, distortion=distortion), self.corners, self.target)
+        return float(np.sqrt(np.nanmean(np.sum(left**2, axis=-1))))
+
+
 def measure_distortion(
     plan: Plan,
     points: PointSet | None,
@@ -303,7 +320,7 @@ def measure_distortion(
     detections: Sequence[Detections],
     journal: Journal,
     report: Report = silent,
-) -> DistortionMap | None:
+) -> MeasuredMap | None:
     """Fit the distortion map to boards, noise targets and point grids together; None when they do not suffice.
 
     One view alone, of points or of a board, is registered against its own plane.
@@ -323,7 +340,7 @@ def measure_distortion(
         sigma_px = np.hypot(views.sigma_px, SYSTEMATIC_PX)
         found = register_view(views.corners, sigma_px, reference, plan.camera.size_px, journal)
         report("distortion", 1, 1)
-        return found
+        return None if found is None else MeasuredMap(found)
     if not boards and not detections:
         log.warning("without chessboards the focal length is only as sure as the point grids are tilted")
     seen = views.corners[reference]
@@ -357,4 +374,4 @@ def measure_distortion(
         **({"advice": list(fit.coverage.advice)} if fit.coverage.advice else {}),
         **({} if coloured else {"lateral_colour": "not measured: all colours share one map"}),
     }
-    return fit.distortion
+    return MeasuredMap(fit.distortion, fit, seen, tuple(views.target))

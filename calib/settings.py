@@ -8,7 +8,7 @@ that the others predict in its place: what interpolation can be trusted to.
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -18,11 +18,11 @@ from psfbank.along import mixed_map, weights
 from psfbank.arrays import FloatArray
 from psfbank.axis import AXIS_KEYS, Axis, axis_scale
 from psfbank.errors import ManifestError
-from psfbank.frames import map_distance_px
-from psfbank.model import Calibration, ZernikeField
+from psfbank.model import Calibration, DistortionMap, ZernikeField
 
 CHARTS = ("chessboard", "charuco", "corners", "noise_target")  # that tell the picture's geometry
 
+Miss = Callable[[DistortionMap], float]
 log = logging.getLogger(__name__)
 
 
@@ -93,7 +93,7 @@ def _unstated(entry: Entry, key: str) -> bool:
     return bool(np.isnan(getattr(entry.setting, key)))
 
 
-def along_axis(calibrations: Sequence[Calibration], key: str) -> tuple[Calibration, ...]:
+def along_axis(calibrations: Sequence[Calibration], key: str, misses: Sequence[Miss | None]) -> tuple[Calibration, ...]:
     """Mark calibrations as those of one axis, each with the error of the map that the others predict for it.
 
     Parameters
@@ -101,17 +101,20 @@ def along_axis(calibrations: Sequence[Calibration], key: str) -> tuple[Calibrati
     calibrations : sequence of Calibration
         At different values of `key`.
     key : str
+    misses : sequence of callable, optional each
+        What a map leaves of the corners that a setting showed, 2-D RMS in px; None where there are none.
 
     Returns
     -------
     tuple of Calibration
         In rising order of the axis's scale.
     """
-    ordered = _same_signs(sorted(calibrations, key=lambda c: axis_scale(key, getattr(c.setting, key))))
+    order = np.argsort([axis_scale(key, getattr(c.setting, key)) for c in calibrations])
+    ordered = _same_signs([calibrations[i] for i in order])
     places = np.array([axis_scale(key, getattr(c.setting, key)) for c in ordered])
     marked = []
     for k, calibration in enumerate(ordered):
-        missed, own = _left_out(ordered, places, k), _heldout_px(calibration)
+        missed, own = _left_out(ordered, places, k, misses[order[k]]), _heldout_px(calibration)
         if np.isfinite(missed):
             value = getattr(calibration.setting, key)
             log.info("%s = %g left out: predicted to %.3f px, its own held-out error %.3f px", key, value, missed, own)
@@ -155,15 +158,14 @@ def _signs_are_known(calibration: Calibration) -> bool:
     return bool(told.get("signs_are_known", False))
 
 
-def _left_out(ordered: Sequence[Calibration], places: FloatArray, k: int) -> float:
-    """2-D RMS, px, of the map that all settings but one predict for it; NaN for the outermost."""
+def _left_out(ordered: Sequence[Calibration], places: FloatArray, k: int, miss: Miss | None) -> float:
+    """2-D RMS, px, that the map which all settings but one predict leaves of its corners; NaN for the outermost."""
     maps = [c.distortion for c in ordered]
     there = [i for i, found in enumerate(maps) if found is not None and i != k]
-    own = maps[k]
-    if own is None or not any(i < k for i in there) or not any(i > k for i in there):
+    if miss is None or not any(i < k for i in there) or not any(i > k for i in there):
         return float("nan")
     rest = [found for i in there if (found := maps[i]) is not None]
-    return map_distance_px(mixed_map(rest, weights(places[there], float(places[k]))), own)
+    return miss(mixed_map(rest, weights(places[there], float(places[k]))))
 
 
 def _heldout_px(calibration: Calibration) -> float:

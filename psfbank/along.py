@@ -174,19 +174,21 @@ def _mixed_wavefront(fields: Sequence[ZernikeField], smooth: FloatArray, linear:
     if imagings is not None and imaging is not None:
         diffusion_px = np.tensordot(linear, np.stack([one.diffusion_px for one in imagings]), 1)
         clip = np.tensordot(linear, np.stack([one.clip for one in imagings]), 1)
-        imaging = replace(imaging, diffusion_px=diffusion_px, clip=clip)
+        waves = np.tensordot(linear, np.stack([one.wavelengths_nm for one in imagings]), 1)
+        imaging = replace(imaging, diffusion_px=diffusion_px, clip=clip, wavelengths_nm=waves)
     stderr = np.sqrt(np.tensordot(smooth**2, np.stack([f.stderr_nm for f in fields]) ** 2, 1))
     return replace(
         first,
         coefficients_nm=np.tensordot(smooth, np.stack([f.coefficients_nm for f in fields]), 1),
         stderr_nm=stderr,
+        wavelength_nm=linear @ np.stack([f.wavelength_nm for f in fields]),
         f_number=float(linear @ [f.f_number for f in fields]),
         imaging=imaging,
     )
 
 
 def _alike(grids: Sequence[PsfGrid], fields: Sequence[ZernikeField]) -> bool:
-    """Whether kernels and wavefronts of all settings stand at the same nodes, of the same terms and light."""
+    """Whether kernels and wavefronts of all settings stand at the same nodes, of as many terms and wavelengths."""
     first, field = grids[0], fields[0]
     return all(
         _same_nodes(grid, first)
@@ -196,7 +198,7 @@ def _alike(grids: Sequence[PsfGrid], fields: Sequence[ZernikeField]) -> bool:
         and np.array_equal(other.nm, field.nm)
         and other.imaging is not None
         and field.imaging is not None
-        and np.array_equal(other.imaging.wavelengths_nm, field.imaging.wavelengths_nm)
+        and other.imaging.wavelengths_nm.shape == field.imaging.wavelengths_nm.shape
         for grid, other in zip(grids, fields, strict=True)
     )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -24,7 +25,7 @@ from calib.wavefront import WavefrontFit
 from psfbank.bank import PsfBank
 from psfbank.errors import NoTargetFound
 from psfbank.flags import Flag
-from psfbank.model import Camera, Capture, Points, Setting
+from psfbank.model import Camera, Capture, DistortionMap, Points, Setting
 from psfbank.zernike import noll_terms
 
 SIZE_PX, FOCAL_PX = (240, 320), 260.0
@@ -36,6 +37,11 @@ LAYOUT = Layout(terms=8, channels=3, degree=1)
 TILTS_DEG = ((25, 10, 0), (-20, 25, 5), (5, -30, 90), (-28, -8, 3), (10, 30, -4), (-5, -22, 88))
 
 Array = np.ndarray
+
+
+def measured_map(*given: Any) -> DistortionMap | None:
+    measured = measure_distortion(*given)
+    return None if measured is None else measured.distortion
 
 
 def plan(camera: Camera = CAMERA) -> Plan:
@@ -202,7 +208,7 @@ def test_targets_of_several_kinds_keep_numbers_of_their_own() -> None:
 def test_corners_from_elsewhere_make_a_map_without_lateral_colour(camera: Camera) -> None:
     journal = Journal()
     seen = detections(entry("corners", columns=9, rows=6, square_mm=25.0))
-    found = measure_distortion(plan(camera), None, None, [], [], [seen], journal)
+    found = measured_map(plan(camera), None, None, [], [], [seen], journal)
     assert found is not None
     assert ("lateral_colour" in journal.summary["distortion"]) == (camera is CAMERA)
     np.testing.assert_allclose(found.project(np.zeros((1, 2)), "G")[0], CENTRE_PX, atol=1.0)
@@ -285,7 +291,7 @@ def test_boards_and_points_give_one_map_with_lateral_colour() -> None:
     journal, told = Journal(), []
     points, fit = grids(((0, 5, 0), (4, 0, 2)))
     boards = boards_of(entry("chessboard", square_mm=25.0), (9, 6))
-    found = measure_distortion(plan(), points, fit, boards, [], [], journal, lambda *step: told.append(step))
+    found = measured_map(plan(), points, fit, boards, [], [], journal, lambda *step: told.append(step))
     assert found is not None
     np.testing.assert_allclose(found.camera_matrix[[0, 1], [0, 1]], FOCAL_PX, rtol=2e-3)
     rays = np.array([(0.3, 0.2), (-0.4, 0.1), (0.1, -0.3)])
@@ -307,7 +313,7 @@ def test_boards_and_points_give_one_map_with_lateral_colour() -> None:
 def test_points_alone_give_a_map_and_a_warning(caplog: pytest.LogCaptureFixture) -> None:
     points, fit = grids(((0, 25, 0), (24, 0, 2), (-20, -15, 5), (18, -20, 0)))
     with caplog.at_level(logging.WARNING):
-        found = measure_distortion(plan(), points, fit, [], [], [], Journal())
+        found = measured_map(plan(), points, fit, [], [], [], Journal())
     assert found is not None
     np.testing.assert_allclose(found.camera_matrix[[0, 1], [0, 1]], FOCAL_PX, rtol=5e-3)
     assert "without chessboards the focal length is only as sure as the point grids are tilted" in caplog.text
@@ -326,7 +332,7 @@ def test_a_camera_of_one_channel_has_no_lateral_colour() -> None:
         )
         for board in boards_of(entry("chessboard", square_mm=25.0), (9, 6))
     ]
-    found = measure_distortion(plan(mono), None, None, boards, [], [], Journal())
+    found = measured_map(plan(mono), None, None, boards, [], [], Journal())
     assert found is not None
     assert found.channels == ("Y",)
 
@@ -341,7 +347,7 @@ def test_a_camera_of_one_channel_has_no_lateral_colour() -> None:
 def test_too_few_views_give_no_map(views: int, reason: str) -> None:
     journal = Journal()
     boards = boards_of(entry("chessboard", square_mm=25.0), (9, 6))[:views]
-    assert measure_distortion(plan(), None, None, boards, [], [], journal) is None
+    assert measured_map(plan(), None, None, boards, [], [], journal) is None
     assert journal.missing["distortion"].startswith(reason)
     assert journal.summary == {}
 
@@ -349,7 +355,7 @@ def test_too_few_views_give_no_map(views: int, reason: str) -> None:
 def test_one_view_of_a_point_grid_alone_is_registered() -> None:
     journal, told = Journal(), []
     points, fit = grids(((0, 5, 0),))
-    found = measure_distortion(plan(), points, fit, [], [], [], journal, lambda *step: told.append(step))
+    found = measured_map(plan(), points, fit, [], [], [], journal, lambda *step: told.append(step))
     assert found is not None
     assert told == [("distortion", 0, 1), ("distortion", 1, 1)]
     to_rays = np.array(journal.summary["distortion"]["registration_to_rays"])
@@ -359,11 +365,11 @@ def test_one_view_of_a_point_grid_alone_is_registered() -> None:
         np.testing.assert_allclose(found.project(rays, channel), corners[channel].image_px[0], atol=0.02)
     journal = Journal()
     boards = boards_of(entry("chessboard", square_mm=25.0), (9, 6))[:1]
-    board = measure_distortion(plan(), None, None, boards, [], [], journal)
+    board = measured_map(plan(), None, None, boards, [], [], journal)
     assert board is not None
     assert journal.summary["distortion"]["registration_to_rays"] != to_rays.tolist(), "of the board's own plane"
     journal = Journal()
-    assert measure_distortion(plan(), points, fit, boards, [], [], journal) is None, "two views ask for a camera"
+    assert measured_map(plan(), points, fit, boards, [], [], journal) is None, "two views ask for a camera"
     assert journal.missing["distortion"].startswith("2 views show")
 
 
@@ -372,7 +378,7 @@ def test_a_target_seen_only_in_part_does_not_spoil_the_others() -> None:
     cropped, whole = entry("chessboard", square_mm=30.0), entry("chessboard", square_mm=25.0)
     part = Board(detection(4, 5, (0, -20, 0), 30.0, Flag.PARTIAL), Shot(cropped, blank("part")))
     journal = Journal()
-    found = measure_distortion(plan(), None, None, [part, *boards_of(whole, (9, 6))], [], [], journal)
+    found = measured_map(plan(), None, None, [part, *boards_of(whole, (9, 6))], [], [], journal)
     assert found is not None
     assert journal.summary["distortion"]["views"] == 7
     np.testing.assert_allclose(found.camera_matrix[[0, 1], [0, 1]], FOCAL_PX, rtol=2e-3)

@@ -74,14 +74,22 @@ def main(folder: Path) -> None:
     truths = write_settings(folder)
     bank = calibrate(folder)
     bank.save(folder / "bank.h5")
+    say(bank, truths)
+
+
+def say(bank: PsfBank, truths: list[PsfBank]) -> None:
+    sys.stdout.write(f"{'focus, m':>9} {'':9} " + " ".join(f"{name:>20}" for name in FIGURES) + "  left out/own\n")
     for focus_m, truth in zip(FOCUS_M, truths, strict=True):
         own = bank.at(focus_m=focus_m)
         rows = [("own", own)]
         if focus_m not in (FOCUS_M[0], FOCUS_M[-1]):
             rest = PsfBank(bank.camera, tuple(c for c in bank.calibrations if c.setting.focus_m != focus_m))
             rows.append(("between", rest.at(focus_m=focus_m)))
-        for _name, got in rows:
-            compare(got, truth.at(), bank.camera.size_px)
+        for name, got in rows:
+            figures = compare(got, truth.at(), bank.camera.size_px)
+            told = own.axis.left_out_px if own.axis is not None else (np.nan, np.nan)
+            numbers = " ".join(f"{figures[key]:20.4f}" for key in FIGURES)
+            sys.stdout.write(f"{focus_m:9g} {name:9} {numbers}  {told[0]:.4f}/{told[1]:.4f}\n")
 
 
 if __name__ == "__main__":
