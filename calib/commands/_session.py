@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,51 @@ def print_session(bank: PsfBank, output: Path) -> None:
     for row in found["flagged"]:
         stdout.print(f"{row['name']}: {row['flag']}: {row['reason']}", soft_wrap=True)
     stdout.print(f"{output}  {output.stat().st_size / 1e6:.3g} MB", soft_wrap=True)
+
+
+def plan_summary(session: Path, output: Path) -> dict[str, Any]:
+    """Check a session's description, and say what calibrating it would read and write; ManifestError if it is wrong."""
+    from calib.focus import require_one_lens
+    from calib.manifest import load_plan
+    from calib.settings import axis_of, by_setting
+
+    plan = load_plan(session)
+    axis = axis_of(plan)
+    for part in by_setting(plan, axis) if axis else (plan,):
+        require_one_lens(part)
+    camera = plan.camera
+    return {
+        "capture_toml": str(plan.path),
+        "camera": {name: getattr(camera, name) for name in ("maker", "model", "lens", "size_px", "cfa", "pitch_um")},
+        "setting": plan.setting.known(),
+        "levels": {"black_dn": plan.black_level, "white_dn": plan.white_level, "encoding": plan.encoding},
+        "wavelengths_nm": plan.wavelengths_nm,
+        "captures": [
+            {"kind": entry.kind, "setting": entry.setting.known(), "files": [plan.name(file) for file in entry.files]}
+            for entry in plan.entries
+        ],
+        "along": axis,
+        "would_write": str(output),
+    }
+
+
+def print_plan(planned: Mapping[str, Any]) -> None:
+    """Print what calibrating a session would read and write."""
+    camera = planned["camera"]
+    height, width = camera["size_px"]
+    name = " ".join(camera[key] for key in ("maker", "model", "lens") if camera[key])
+    pitch = f" of {camera['pitch_um']:g} um" if math.isfinite(camera["pitch_um"]) else ", of unknown pitch"
+    stdout.print(f"{planned['capture_toml']}: {name}, {width} x {height} px{pitch}, {camera['cfa']}", soft_wrap=True)
+    table = Table()
+    for column in ("kind", "files", "first", "setting"):
+        table.add_column(column)
+    for row in planned["captures"]:
+        setting = ", ".join(f"{key} {value:g}" for key, value in row["setting"].items())
+        table.add_row(row["kind"], str(len(row["files"])), row["files"][0], setting)
+    stdout.print(table)
+    if planned["along"]:
+        stdout.print(f"one calibration for each {planned['along']}")
+    stdout.print(f"would write {planned['would_write']}", soft_wrap=True)
 
 
 def _words(values: Mapping[str, Any]) -> str:
