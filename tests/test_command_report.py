@@ -93,7 +93,7 @@ def test_what_cannot_be_written_is_refused_before_the_work(
 
     assert (code, out) == (1, "")
     assert words in err
-    assert "draw the report" not in err
+    assert "measure" not in err
     assert (tmp_path / "there.html").read_text() == "mine"
 
 

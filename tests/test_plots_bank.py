@@ -51,6 +51,7 @@ def beyond_the_frame(figure: Figure) -> Iterator[int]:
 def overlapping(figure: Figure) -> list[tuple[str, str]]:
     """Pairs of words of a figure that cover one another, but for labels of contours, which stand where they may."""
     figure.draw_without_rendering()
+    figure.set_layout_engine("none")  # it is where it is
     left_out = {id(text) for axes in figure.axes for text in axes.texts} | set(beyond_the_frame(figure))
     words = [t for t in figure.findobj(Text) if t.get_visible() and t.get_text().strip() and id(t) not in left_out]
     # the boxes of slanted words are wider than they are

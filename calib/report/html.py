@@ -48,17 +48,32 @@ def table(head: Sequence[str], rows: Iterable[Sequence[object]], numbers: bool =
     return f'<div class=wide><table class="{kind}">{top}<tbody>{body}</tbody></table></div>'
 
 
-def nested_table(value: Mapping[str, Any]) -> str:
-    """Make a table of a nested mapping, one row a leaf, its path in the first cell."""
-    rows: list[tuple[str, object]] = []
+def nested_table(value: Mapping[str, Any] | Sequence[Any]) -> str:
+    """Make a table of nested values: a row an entry where all have the same keys, else a row a leaf and its path."""
+    plain = json_ready(value)
+    if (
+        isinstance(plain, list)
+        and plain
+        and all(_is_record(entry) and entry.keys() == plain[0].keys() for entry in plain)
+    ):
+        return table(list(plain[0]), _fitting(entry.values() for entry in plain), numbers=False)
+    return table((), _fitting(_leaves(plain, "", 0)), numbers=False)
+
+
+def _is_record(entry: Any) -> bool:
+    return isinstance(entry, dict) and bool(entry) and not any(isinstance(v, dict | list) for v in entry.values())
+
+
+def _fitting(rows: Iterable[Iterable[object]]) -> Iterator[Sequence[object]]:
+    """Give rows as long as there is room for them."""
     room = MOST_CHARACTERS
-    for path, leaf in _leaves(json_ready(value), "", 0):
-        room -= len(text(path)) + len(number(leaf))
+    for row in rows:
+        cells = list(row)
+        room -= sum(len(number(cell)) for cell in cells)
         if room < 0:
-            rows.append(("…", "there is more than a page should hold; the bank has it all"))
-            break
-        rows.append((path, leaf))
-    return table((), rows, numbers=False)
+            yield "…", "there is more than a page should hold; the bank has it all"
+            return
+        yield cells
 
 
 def embedded(value: Mapping[str, Any]) -> str:

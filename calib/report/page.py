@@ -58,13 +58,15 @@ def report_html(
         string of the bank is escaped.
     verdict : Verdict
     """
+    report("measure", 0, 1)
     measured = Measured(calibration, bank.camera.size_px)
     comparable = calibration.edges is not None and calibration.psf_grid is not None
     summary = calibration_summary(calibration, bank.camera, measured.predicted_mtf50_cpp if comparable else None)
     verdict = verdict_of(measured, summary)
+    report("measure", 1, 1)
     body = [_top(bank, calibration, verdict)]
     for done, (anchor, heading, kinds) in enumerate(SECTIONS, start=1):
-        report("draw the report", done, len(SECTIONS))
+        report("draw", done, len(SECTIONS))
         inside = _explorer(measured) if anchor == "psf" and calibration.psf_grid is not None else ""
         inside += numbers.of_section(anchor, summary, measured) + _figures(anchor, kinds, measured)
         body.append(f'<section id="{anchor}"><h2>{heading}</h2>\n{inside}</section>')
@@ -177,8 +179,8 @@ def _provenance(bank: PsfBank, calibration: Calibration, origin: Mapping[str, st
 
 def _details(key: str, value: object) -> str:
     # open, so that print has it; a reader folds it away
-    inside = value if isinstance(value, Mapping) else {key: value}
-    return f"<details open><summary>{text(key)}</summary>{nested_table(inside)}</details>"
+    inside = nested_table(value if isinstance(value, Mapping | list | tuple) else {key: value})
+    return f"<details open><summary>{text(key)}</summary>{inside}</details>"
 
 
 def _page(name: str, body: str, runs: bool) -> str:
