@@ -64,8 +64,8 @@ def picture_that_tells(
         else:
             return picture
     if refused and not others:
-        file, error = refused[0]
-        raise ManifestError(f"{error.what} ({file.name})", where=f"{path}, [camera]", remedy=error.remedy)
+        file, first = refused[0]
+        raise ManifestError(f"{first.what} ({file.name})", where=f"{path}, [camera]", remedy=first.remedy)
     return others[0] if others else None
 
 
