@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -39,21 +41,23 @@ def distortion_field(distortion: DistortionMap, size_px: tuple[int, int]) -> Fig
     Returns
     -------
     Figure
-        At the left arrows to where light lands, contours of their length in pixels and the valid region; at the right
-        the local distortion of ISO 17850 over the image height.
+        At the left arrows that end where light lands, contours of their length in pixels and the valid region; at the
+        right the local distortion of ISO 17850 over the image height.
     """
     figure = panels(3, size_px=size_px)
     field, curve = figure.subplots(1, 2, width_ratios=(1.5, 1))
     channel = "G" if "G" in distortion.channels else distortion.channels[0]
 
     def moved_px(xy_px: FloatArray) -> FloatArray:
-        return xy_px - undistorted_px(distortion, size_px, xy_px, channel)
+        moved = xy_px - undistorted_px(distortion, size_px, xy_px, channel)
+        # beside 90 degrees a lens's picture has no place in a flat one: it would be drawn without end
+        return np.where(np.linalg.norm(moved, axis=1, keepdims=True) < max(size_px), moved, np.nan)
 
     at_px = _places(size_px, ARROWS)
     moved = moved_px(at_px)
     longest = _longest(moved)
     _draw_contours(field, np.linalg.norm(moved_px(_places(size_px, MAP_SAMPLES)), axis=1), size_px)
-    _draw_arrows(field, at_px - moved, moved, size_px, longest, INK)
+    _draw_arrows(field, at_px, moved, size_px, longest, INK, pivot="tip")
     _draw_region(field, distortion)
     over_field(field, size_px, _arrow_title(channel, longest, size_px))
     label_outer(np.array([[field]]))
@@ -145,7 +149,7 @@ def _places(size_px: tuple[int, int], across: int) -> FloatArray:
 
 
 def _longest(*moved_px: FloatArray) -> float:
-    """Length of the longest arrow, those of places that a lens sees beyond 90 degrees or nearly so left out."""
+    """Length of the longest arrow but a few."""
     lengths = np.concatenate([np.linalg.norm(m, axis=1) for m in moved_px])
     lengths = lengths[np.isfinite(lengths)]
     return float(np.percentile(lengths, 99)) if lengths.size and lengths.max() > 0 else 1.0
@@ -163,7 +167,13 @@ def _arrow_title(name: str, longest: float, size_px: tuple[int, int]) -> str:
 
 
 def _draw_arrows(
-    axes: Axes, at_px: FloatArray, by_px: FloatArray, size_px: tuple[int, int], longest: float, colour: str
+    axes: Axes,
+    at_px: FloatArray,
+    by_px: FloatArray,
+    size_px: tuple[int, int],
+    longest: float,
+    colour: str,
+    pivot: Literal["tail", "tip"] = "tail",
 ) -> None:
     shown = np.linalg.norm(by_px, axis=1) <= 3 * longest
     x, y = at_px[shown].T
@@ -172,6 +182,7 @@ def _draw_arrows(
         angles="xy",
         scale_units="xy",
         scale=1 / _magnification(longest, size_px),
+        pivot=pivot,
         color=colour,
         width=0.004,
         zorder=3,
