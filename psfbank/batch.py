@@ -165,6 +165,21 @@ def _undistort_file(
     write_image(job.target, undistort(image, distortion, view).image)
 
 
+def planned(sources: Sequence[Path], out: Path, overwrite: bool = False) -> Outputs:
+    """Tell which outputs would be written, and which kept; ImageError as `simulate_files`, and nothing is touched."""
+    jobs, kept = _planned(sources, out, overwrite)
+    return Outputs(tuple(job.target for job in jobs), kept)
+
+
+def _planned(sources: Sequence[Path], out: Path, overwrite: bool) -> tuple[list[_Job], tuple[Path, ...]]:
+    targets = _targets(sources, out)
+    to_folder = bool(targets) and targets[0] != out
+    _guard(sources, targets, overwrite or to_folder)
+    there = {target for target in targets if to_folder and not overwrite and target.exists()}
+    jobs = [_Job(s.name, s, t) for s, t in zip(sources, targets, strict=True) if t not in there]
+    return jobs, tuple(target for target in targets if target in there)
+
+
 def _run(
     step: str,
     work: Callable[[_Job], None],
@@ -175,11 +190,7 @@ def _run(
     report: Report | None,
 ) -> Outputs:
     """Do what is not done yet if all targets may be written, then raise what failed."""
-    targets = _targets(sources, out)
-    to_folder = bool(targets) and targets[0] != out
-    _guard(sources, targets, overwrite or to_folder)
-    kept = tuple(target for target in targets if to_folder and not overwrite and target.exists())
-    jobs = [_Job(s.name, s, t) for s, t in zip(sources, targets, strict=True) if t not in kept]
+    jobs, kept = _planned(sources, out, overwrite)
     if kept:
         log.info(
             "%d of %d outputs are there already and were kept (--overwrite makes them anew)", len(kept), len(sources)

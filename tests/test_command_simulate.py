@@ -87,6 +87,14 @@ def test_a_second_run_keeps_what_is_there(run: Run, bank: Path, sharp: Path, tmp
     assert "1 of 2 outputs are there already" in told
 
 
+def test_a_dry_run_says_what_would_be_done_and_does_nothing(run: Run, bank: Path, sharp: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    code, said, told = run(bank, sharp, "-o", out, "--assume-srgb", "--source-scale", "3", "--dry-run")
+    assert (code, said) == (0, f"{out / sharp.name}\n")
+    assert "5. noise: gain" in told
+    assert not out.exists()
+
+
 def test_the_whole_camera_to_a_jpeg(run: Run, bank: Path, sharp: Path, tmp_path: Path) -> None:
     camera = next(iter(known_cameras()))
     stages = "camera_shake:length_px=4..6,anxiety=0.2,all,tone,jpeg,jpeg:quality=90,subsampling=4:2:0"

@@ -21,6 +21,7 @@ At = Annotated[
 Seed = Annotated[int, typer.Option(help="Seed of the random numbers: the same seed, the same result.", min=0)]
 Jobs = Annotated[int, typer.Option(help="Workers; the result does not depend on their number.", min=1)]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace output files that exist.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done and written, and stop.")]
 Pictures = Annotated[list[str], typer.Argument(metavar="IMAGE...", help="Pictures; patterns like 'in/*.png' too.")]
 AssumeSrgb = Annotated[bool, typer.Option("--assume-srgb", help="The pictures are sRGB: decode them.")]
 AssumeLinear = Annotated[bool, typer.Option("--assume-linear", help="The pictures are linear light.")]

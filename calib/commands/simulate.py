@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -14,6 +15,7 @@ from calib.commands._options import (
     AssumeSrgb,
     At,
     BankFile,
+    DryRun,
     Jobs,
     Overwrite,
     Pictures,
@@ -80,6 +82,7 @@ def simulate(
     jobs: Jobs = 1,
     at: At = None,
     overwrite: Overwrite = False,
+    dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
     """Make sharp pictures look as if the bank's camera had taken them.
@@ -87,7 +90,7 @@ def simulate(
     Outputs that are in a folder already are kept, so that a run that was interrupted goes on where it stopped.
     """
     from psfbank.bank import PsfBank
-    from psfbank.batch import simulate_files
+    from psfbank.batch import planned, simulate_files
     from psfbank.sensor import Sensor
     from psfbank.simulate import Simulator
 
@@ -111,22 +114,35 @@ def simulate(
         workers=1 if jobs > 1 else None,
     )
     for line in simulator.describe():
-        log.debug(line)
-    with progress() as report:
-        outputs = simulate_files(
-            simulator,
-            pictures_of(images),
-            out,
-            seed=seed,
-            assume=assume,
-            fit=fit,
-            overwrite=overwrite,
-            executor=processes(jobs),
-            report=report,
-        )
+        log.log(logging.INFO if dry_run else logging.DEBUG, line)
+    pictures = pictures_of(images)
+    if dry_run:
+        outputs = planned(pictures, out, overwrite)
+    else:
+        with progress() as report:
+            outputs = simulate_files(
+                simulator,
+                pictures,
+                out,
+                seed=seed,
+                assume=assume,
+                fit=fit,
+                overwrite=overwrite,
+                executor=processes(jobs),
+                report=report,
+            )
     if as_json:
         written, kept = ([str(path) for path in paths] for paths in (outputs.written, outputs.kept))
-        print_json({"written": written, "kept": kept, "stages": simulator.describe(), "fit": fit, "seed": seed})
+        print_json(
+            {
+                "dry_run": dry_run,
+                "written": written,
+                "kept": kept,
+                "stages": simulator.describe(),
+                "fit": fit,
+                "seed": seed,
+            }
+        )
         return
     for path in outputs.written:
         typer.echo(path)
