@@ -8,9 +8,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
+import cv2
+import numpy as np
 import pytest
 
 from calib.commands import main
+from calib.dng import write_dng
 from psfbank.bank import PsfBank
 
 
@@ -157,3 +160,68 @@ def test_a_folder_without_a_manifest_is_told_what_it_lacks(run: Run, tmp_path: P
     assert (code, out) == (1, "")
     assert "capture.toml" in err
     assert "Give a session directory" in err
+
+
+def test_gates_are_judged_after_the_bank_is_written(run: Run, sample_part: Part, output: Path) -> None:
+    gates = ("--require", "read_noise_max_e<1", "--require", "mtf50_min>0.1", "--require", "flagged_captures<1")
+    code, out, err = run(sample_part("flat", "dark"), "-o", output, *gates, "--json")
+
+    assert code == 3
+    assert PsfBank.open(output).at().noise is not None
+    noise, sharp, flagged = json.loads(out)["gates"]
+    assert (noise["ok"], sharp["ok"], flagged["ok"]) == (False, False, True)
+    assert (sharp["found"], flagged["found"]) == (None, 0)
+    failed = [line for line in err.splitlines() if line.startswith("error")]
+    assert "read_noise_max_e: wanted < 1, found 2" in failed[0]
+    assert failed[1] == "error: mtf50_min: wanted > 0.1, the bank does not tell it"
+
+
+def test_a_gate_that_is_none_is_refused_before_the_work(run: Run, sample_part: Part, output: Path) -> None:
+    code, out, err = run(sample_part("flat", "dark"), "-o", output, "--require", "sharpness>1")
+
+    assert (code, out) == (2, "")
+    assert "mtf50_min" in err
+    assert not output.exists()
+
+
+def test_a_dry_run_lists_what_would_be_read_and_written(run: Run, sample_part: Part, output: Path) -> None:
+    session = sample_part("flat", "dark")
+    code, out, _ = run(session, "-o", output, "--dry-run")
+
+    assert code == 0
+    assert "psfbank phone-like" in out
+    assert "flat/flat_08_0.png" in out
+    assert out.rstrip().endswith(f"would write {output}")
+    told = json.loads(run(session, "-o", output, "--dry-run", "--json")[1])
+    assert [(row["kind"], len(row["files"])) for row in told["captures"]] == [("flat", 6), ("dark", 2)]
+    assert told["levels"]["white_dn"] == 1023
+    assert not output.exists()
+
+
+def test_a_dry_run_finds_a_mistake_in_the_description(run: Run, sample_part: Part, output: Path) -> None:
+    session = sample_part("flat", "dark")
+    (session / "capture.toml").write_text((session / "capture.toml").read_text().replace('"flat"', '"flats"'))
+    code, out, err = run(session, "-o", output, "--dry-run")
+
+    assert (code, out) == (1, "")
+    assert "capture[0].kind" in err
+
+
+def test_raw_files_calibrate_without_a_camera_table(run: Run, sample_part: Part, output: Path) -> None:
+    session = sample_part("flat", "dark")
+    for path in sorted((session / "flat").iterdir()):
+        dn = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+        levels = {"black_level": 64, "white_level": 1023, "maker": "Own", "model": "Self"}
+        write_dng(path.with_suffix(".dng"), dn, cfa="RGGB", **levels, f_number=2.0, pitch_um=1.4, lens="wide", iso=100)
+    table = (session / "capture.toml").read_text()
+    described = table[table.index("[[capture]]") :].replace("flat/*.png", "flat/*.dng")
+    (session / "capture.toml").write_text(described)
+    code, _, err = run(session, "-o", output)
+
+    assert (code, "warning" in err) == (0, False)
+    bank = PsfBank.open(output)
+    noise = bank.at().noise
+    assert (bank.camera.maker, bank.camera.lens, bank.camera.pitch_um) == ("Own", "wide", pytest.approx(1.4))
+    assert bank.at().setting.known() == pytest.approx({"f_number": 2.0, "iso": 100})
+    assert noise is not None
+    np.testing.assert_allclose(noise.gain_dn_per_e, 0.25, rtol=0.03)
