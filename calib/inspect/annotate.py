@@ -50,7 +50,8 @@ def annotated(capture: Capture, camera: Camera, inspection: Inspection) -> npt.N
     how = cv2.INTER_NEAREST if times >= 1 else cv2.INTER_AREA
     canvas = cv2.resize(canvas, None, fx=times, fy=times, interpolation=how).astype(np.uint8)
     if inspection.seen is not None:
-        _draw(canvas, inspection.seen, float(times))
+        moved = any(trouble.name == "motion" for trouble in inspection.troubles)
+        _draw(canvas, inspection.seen, float(times), moved)
     return np.concatenate([canvas, _strip(inspection, canvas.shape[1])])
 
 
@@ -72,7 +73,7 @@ def write_annotated(inspection: Inspection, target: Path, assumed: Assumed, plan
         file.write(np.asarray(blob).tobytes())
 
 
-def _draw(canvas: npt.NDArray[np.uint8], seen: Seen, times: float) -> None:
+def _draw(canvas: npt.NDArray[np.uint8], seen: Seen, times: float, moved: bool) -> None:
     def at(xy_px: FloatArray) -> tuple[int, int]:
         x, y = (np.asarray(xy_px) + 0.5) * times - 0.5
         return round(16 * float(x)), round(16 * float(y))  # sixteenths of a pixel
@@ -86,7 +87,7 @@ def _draw(canvas: npt.NDArray[np.uint8], seen: Seen, times: float) -> None:
         for xy, blur in zip(seen.xy_px, seen.blur_px, strict=True):
             _write(canvas, f"{blur:.2f}", (np.array(at(xy)) // 16) + 6, 0.4, GOOD)
     middle = (np.array(canvas.shape[1::-1]) / times - 1) / 2
-    if np.hypot(*seen.streak_px) > STREAKS / 24 and np.hypot(*seen.streak_px) > 3 * seen.streak_std_px:
+    if moved:
         half = STREAKS * seen.streak_px / 2
         cv2.line(canvas, at(middle - half), at(middle + half), MOTION, 3, cv2.LINE_AA, shift=4)
 

@@ -81,7 +81,8 @@ def _light(seen: Seen, light: Mapping[str, float]) -> Iterator[Trouble]:
     if clipped > FEW_CLIPPED:
         what = f"light is clipped at {int(seen.clipped.sum())} of {count} places of the target"
         remedy = "Expose less: the brightest belongs at 70 % of full scale"
-        yield Trouble("clipped", what, remedy, blocks=clipped > MANY_CLIPPED)
+        boards = seen.kind in ("chessboard", "charuco")  # whose detector says itself when clipping spoils a corner
+        yield Trouble("clipped", what, remedy, blocks=clipped > MANY_CLIPPED and not boards)
     elif seen.kind == "flat" and share > CLIPPED_FLAT:
         yield Trouble("clipped", f"{share:.1%} of the pixels are saturated", "Expose less")
     if seen.kind == "flat" and light["median"] < DIM_FLAT:

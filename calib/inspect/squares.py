@@ -20,7 +20,7 @@ from calib.manifest import Entry
 from psfbank.errors import FitFailed
 from psfbank.model import Camera, Capture
 
-MOST_MEASURED, CELLS = 20, 4  # edges whose response is measured; cells a side that they are taken from in turn
+MOST_MEASURED, CELLS = 20, 3  # edges whose response is measured; cells a side that they are taken from in turn
 OUTER = 0.7  # of half the diagonal
 LEAST_CLEAR_CNR = 20.0  # of an edge that tells of overshoot
 
@@ -54,20 +54,24 @@ def see_edges(capture: Capture, camera: Camera, entry: Entry | None) -> Seen:
 
 
 def _spread(edges: tuple[Edge, ...], size_px: tuple[int, int]) -> list[Edge]:
-    """Take edges from all parts of a picture in turn, the longest of each first."""
-    cells: dict[tuple[int, int], list[Edge]] = {}
+    """Take edges from all parts of a picture in turn, the corners apart, the longest of each part first."""
+    parts: dict[tuple[int, int, bool], list[Edge]] = {}
     for edge in sorted(edges, key=lambda e: -e.length_px):
         column, row = (int(CELLS * v / n) for v, n in zip(edge.xy_px, size_px[::-1], strict=True))
-        cells.setdefault((row, column), []).append(edge)
-    turns = max(len(cell) for cell in cells.values())
-    return [cell[k] for k in range(turns) for cell in cells.values() if k < len(cell)][:MOST_MEASURED]
+        parts.setdefault((row, column, _is_outer(edge, size_px)), []).append(edge)
+    turns = max(len(part) for part in parts.values())
+    return [part[k] for k in range(turns) for part in parts.values() if k < len(part)][:MOST_MEASURED]
+
+
+def _is_outer(edge: Edge, size_px: tuple[int, int]) -> bool:
+    middle = (np.array(size_px[::-1]) - 1) / 2
+    return bool(np.hypot(*(edge.xy_px - middle)) > OUTER * np.hypot(*size_px) / 2)
 
 
 def _responses(edges: list[Edge], capture: Capture, camera: Camera) -> dict[str, float]:
     """MTF50 in the picture and in its outer parts, cycles/px, overshoot as a share of the step, and the SFR's peak."""
     values, use = green(capture, camera)
     saturated = np.asarray(capture.saturated)
-    middle, half = (np.array(camera.size_px[::-1]) - 1) / 2, np.hypot(*camera.size_px) / 2
     mtf50, outer, over, peak = [], [], [], []
     for edge in edges:
         window = window_of(values, use, saturated, edge, None)
@@ -77,7 +81,7 @@ def _responses(edges: list[Edge], capture: Capture, camera: Camera) -> dict[str,
         except FitFailed:
             continue  # the others tell as well
         mtf50.append(crossing_cpp(found.response.freq_cpp, found.response.sfr, 0.5))
-        outer.append(bool(np.hypot(*(edge.xy_px - middle)) > OUTER * half))
+        outer.append(_is_outer(edge, camera.size_px))
         if found.step > LEAST_CLEAR_CNR * found.noise and not window.clipped:
             over.append(overshoot(found.response.esf))
             peak.append(float(found.response.sfr.max()))

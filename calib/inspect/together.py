@@ -113,9 +113,10 @@ def _motion(inspections: Sequence[Inspection], added: dict[int, list[Trouble]]) 
             alone = not usual.any()
             if alone:
                 remedy += "; a lens that is out of centre looks alike, but in every frame"
-            added[i].append(
-                Trouble("motion", what, remedy, blocks=length > (LONG_ALONE_PX if alone else LONG_STREAK_PX))
-            )
+            too_long = length > (LONG_ALONE_PX if alone else LONG_STREAK_PX)
+            # corners of a board that moved still tell where they were on average
+            blocks = too_long and seen.kind in ("led", "slanted_edge")
+            added[i].append(Trouble("motion", what, remedy, blocks=blocks))
 
 
 def _tensor(streak_px: FloatArray) -> FloatArray:
