@@ -302,3 +302,14 @@ def test_the_drawing_shows_edges_where_they_are(tmp_path: Path) -> None:
     np.testing.assert_array_equal(cv2.imread(str(tmp_path / "out.png")), drawing)
     with pytest.raises(ImageError):
         write_annotated(found, tmp_path / "nowhere" / "out.png", KNOWN, None)
+
+
+def test_squares_that_repeat_inside_a_frame_are_no_noise_target(tmp_path: Path) -> None:
+    cells = np.where(np.indices((22, 30)).sum(axis=0) % 2 == 0, 0.04, 0.9)
+    cells[::3] = cells[:, ::3] = 0.9
+    framed = np.pad(np.pad(np.pad(np.kron(cells, np.ones((5, 5))), 8, constant_values=0.9), 8, constant_values=0.04), 8)
+    light = np.full(SIZE, 0.9)
+    light[10 : 10 + framed.shape[0], 20 : 20 + framed.shape[1]] = framed
+    found = of_file(tmp_path / "a.png", taken(0.7 * gaussian_filter(light, 0.6)))
+    assert found.seen is not None
+    assert found.seen.kind != "noise_target"

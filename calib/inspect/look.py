@@ -37,6 +37,7 @@ EVEN, PARTS = 0.03, 14  # relative, from shading that is smooth; parts of a pict
 STRAIGHT_SHARE = 0.25  # of all edges' length that lies on straight ones, in a picture of slanted edges
 UNKNOWN_BOARD = 6, 6  # corners to start from where nobody says how many there are
 LEAST_CONTRAST = 0.3  # of a pattern, over that of the picture: noise has less
+REPEATS = 0.5  # correlation with itself of what repeats; random cells stay below 0.3
 LEAST_CELLS_ACROSS = 20  # of a random pattern, that change along a row
 OUTER = 0.7  # of half the diagonal: beyond are the corners of the picture
 ASSUMED_FOCAL = 0.8  # of the picture's width, where nothing tells the focal length
@@ -234,7 +235,8 @@ def see_noise(capture: Capture, camera: Camera, entry: Entry | None) -> Seen:
         changes = min(float(np.median(np.sum(ink.astype(np.int8)[:, 1:] != ink[:, :-1], axis=1))),
                       float(np.median(np.sum(ink.astype(np.int8)[1:] != ink[:-1], axis=0))))  # fmt: skip
         contrast = np.ptp(np.percentile(inner, [10, 90])) / max(float(np.ptp(np.percentile(grey, [1, 99]))), 1e-6)
-        if contrast > LEAST_CONTRAST and 0.3 < ink.mean() < 0.7 and changes > LEAST_CELLS_ACROSS / 2:
+        random = 0.3 < ink.mean() < 0.7 and changes > LEAST_CELLS_ACROSS / 2 and _repetition(ink) < REPEATS
+        if contrast > LEAST_CONTRAST and random:
             corners = outline.astype(np.float64)
             sides = np.stack([corners, np.roll(corners, -1, axis=0)], axis=1)
             return Seen("noise_target", lines_px=sides, figures={"changes_a_row": 2 * changes})
@@ -253,6 +255,15 @@ def unevenness(capture: Capture, camera: Camera) -> float:
         return 0.0
     rest = parts[free] - shading[free] @ np.linalg.lstsq(shading[free], parts[free], rcond=None)[0]
     return float(np.sqrt(np.mean(rest**2)) / max(float(np.mean(parts[free])), 1e-6))
+
+
+def _repetition(ink: BoolArray) -> float:
+    """Largest correlation of a square pattern (N, N) with itself displaced by more than a few cells."""
+    spectrum = np.abs(np.fft.fft2(ink - ink.mean())) ** 2
+    alike = np.fft.fftshift(np.fft.ifft2(spectrum).real) / spectrum.mean()
+    middle, near = len(ink) // 2, max(len(ink) // 8, 2)
+    alike[middle - near : middle + near + 1, middle - near : middle + near + 1] = 0
+    return float(alike.max())
 
 
 def see_even(capture: Capture, camera: Camera, entry: Entry | None) -> Seen:
