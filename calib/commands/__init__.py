@@ -1,7 +1,8 @@
 """The command line: `psfbank COMMAND`, one module a command, one library call each.
 
 Results go to stdout, progress and log to stderr. Exit codes: 0 ok; 1 an error in one readable sentence; 2 wrong usage;
-4 an unsafe or corrupt bank; 130 interrupted. Numerical libraries load inside the commands: help answers at once.
+3 a requirement that is not met; 4 an unsafe or corrupt bank; 130 interrupted. Numerical libraries load inside the
+commands: help answers at once.
 """
 
 from __future__ import annotations
