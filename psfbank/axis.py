@@ -14,8 +14,8 @@ AXIS_KEYS = ("focus_m", "focal_mm", "pressure_kpa")  # settings that move an ima
 class Axis:
     """A calibration's place among those of one axis: its setting's `key`, and how well its neighbours predict it.
 
-    `left_out_px` (2,) is the 2-D RMS that the map which the other settings predict leaves of this setting's corners, poses
-    refitted, and this setting's own held-out error; NaN where not known, as at the axis's ends.
+    `left_out_px` (2,) is the 2-D RMS that the map which the other settings predict leaves of this setting's corners,
+    poses refitted, and this setting's own held-out error; NaN where not known, as at the axis's ends.
     """
 
     key: str
