@@ -13,10 +13,9 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Callable
 from functools import partial
+from itertools import product
 from pathlib import Path
-from time import perf_counter
 
 import numpy as np
 from scipy import fft
@@ -67,15 +66,9 @@ def stationary(image: np.ndarray) -> tuple[np.ndarray, tuple[int, int]]:
     return fft.rfft2(kernel, s=shape, workers=2), shape
 
 
-def convolve(image: np.ndarray, transfer: np.ndarray, shape: tuple[int, int]) -> None:
+def convolve(image: np.ndarray, transfer: np.ndarray, shape: tuple[int, int], workers: int = 2) -> None:
     for c in range(3):
-        fft.irfft2(fft.rfft2(image[..., c], s=shape, workers=2) * transfer, s=shape, workers=2)
-
-
-def timed(work: Callable[[], object]) -> float:
-    begun = perf_counter()
-    work()
-    return perf_counter() - begun
+        fft.irfft2(fft.rfft2(image[..., c], s=shape, workers=workers) * transfer, s=shape, workers=workers)
 
 
 def whole(size: int) -> None:
@@ -114,19 +107,30 @@ def one(size: int, what: str) -> None:
 
 
 def crops(size: int) -> None:
-    """Crops at random places of the sensor, one thread; the unit is a stationary convolution of such a crop."""
+    """Crops at random places of the sensor, as in the midst of a long run; processor time of one thread."""
     rng = np.random.default_rng(2)
     image = picture(CROP)
     transfer, shape = stationary(image)
-    for shot in ("exact", "gaussian"):
-        chain = simulator(size, shot, workers=1)
-        chain(image, rng, origin=(0, 0))
-        places = [tuple(rng.integers(0, (size - CROP) // 2, 2) * 2) for _ in range(40)]
-        took = [timed(partial(chain, image, rng, origin=at)) for at in places]
-        unit = min(timed(lambda: convolve(image, transfer, shape)) for _ in range(20))
+    chains = {shot: simulator(size, shot, workers=1) for shot in ("exact", "gaussian")}
+    for at in product(range(0, size - CROP + 1, CROP // 2), repeat=2):
+        for chain in chains.values():  # every node's transfer function is made once
+            chain(image, rng, origin=at)
+    places = [tuple(rng.integers(0, (size - CROP) // 2, 2) * 2) for _ in range(60)]
+
+    def run(chain: Simulator) -> None:
+        for at in places:
+            chain(image, rng, origin=at)
+
+    def unit() -> None:
+        for _ in places:
+            convolve(image, transfer, shape, 1)
+
+    seconds = interleaved({"unit": unit, **{shot: partial(run, chain) for shot, chain in chains.items()}}, 5)
+    once = seconds["unit"][:, 1].min()
+    for shot in chains:
+        took = seconds[shot][:, 1].min()
         sys.stdout.write(
-            f"crop of {CROP} x {CROP}, {shot} noise: {np.median(took) / unit:.1f} units, "
-            f"{1 / np.median(took):.0f} a second here\n"
+            f"crop of {CROP} x {CROP}, {shot} noise: {took / once:.1f} units, {len(places) / took:.0f} a second here\n"
         )
 
 
