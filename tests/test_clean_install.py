@@ -13,7 +13,7 @@ IMPORT_EVERYTHING = """
 import importlib, pkgutil, calib, psfbank
 for package in (psfbank, calib):
     for module in pkgutil.walk_packages(package.__path__, package.__name__ + "."):
-        if module.name != "calib.__main__":
+        if module.name not in ("calib.__main__", "psfbank.blur.tensors"):  # a tensor comes with its torch
             importlib.import_module(module.name)
 """
 

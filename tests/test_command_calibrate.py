@@ -144,7 +144,7 @@ def test_a_wrong_manifest_is_one_line_with_a_remedy(run: Run, sample_part: Part,
 def test_a_folder_that_is_not_there_is_refused_before_the_work(run: Run, sample_part: Part, tmp_path: Path) -> None:
     code, out, err = run(sample_part("flat", "dark"), "-o", tmp_path / "nowhere" / "bank.h5")
     assert (code, out) == (2, "")
-    assert "nowhere" in err
+    assert "nowhere" in "".join(err.replace("│", "").split())  # the frame breaks long paths anywhere
     assert "read captures" not in err
 
 

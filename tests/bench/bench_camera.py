@@ -17,8 +17,10 @@ from functools import partial
 from itertools import product
 from pathlib import Path
 
+import cv2
 import numpy as np
 from scipy import fft
+from threadpoolctl import threadpool_limits
 from timing import interleaved
 
 from psfbank import Simulator
@@ -125,7 +127,9 @@ def crops(size: int) -> None:
         for _ in places:
             convolve(image, transfer, shape, 1)
 
-    seconds = interleaved({"unit": unit, **{shot: partial(run, chain) for shot, chain in chains.items()}}, 5)
+    cv2.setNumThreads(1)
+    with threadpool_limits(1):
+        seconds = interleaved({"unit": unit, **{shot: partial(run, chain) for shot, chain in chains.items()}}, 5)
     once = seconds["unit"][:, 1].min()
     for shot in chains:
         took = seconds[shot][:, 1].min()
