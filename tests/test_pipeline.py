@@ -281,7 +281,7 @@ def test_the_bank_survives_its_file(run: Run, tmp_path: Path) -> None:
 def test_without_points_the_boards_give_the_psfs(
     sample_part: Part, truth: Calibration, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(evidence, "MOST_PIECES", 180)  # enough for a test
+    monkeypatch.setattr(evidence, "MOST_PIECES", 110)  # enough for a test
     monkeypatch.setattr(unmodelled, "MOST_PIECES", 20)
     with ThreadPoolExecutor(2) as executor:
         calibration = calibrate(sample_part("chessboard", "flat", "dark"), executor=executor).at()
