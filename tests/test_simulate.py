@@ -338,6 +338,9 @@ def test_a_monochrome_camera_takes_and_gives_one_channel() -> None:
     image = simulator(np.full((24, 32), 0.5), np.random.default_rng(0))
     assert image.shape == (24, 32)
     assert image.mean() == pytest.approx(0.5, rel=0.01)
+    stored = Simulator(cal, ["all", "tone", "jpeg"])(np.full((24, 32), 0.5), np.random.default_rng(0))
+    assert stored.shape == (24, 32)
+    assert stored.mean() == pytest.approx(float(srgb_encode(np.float32(0.5))), rel=0.01)
 
 
 def test_it_describes_what_it_does(cal: Calibration) -> None:

@@ -229,7 +229,8 @@ class Simulator:
                 return np.asarray(isp.apply_matrix(light, self.development.matrix))
             case "tone":
                 return np.asarray(isp.tone_map(light, self.development.tone))
-        return np.asarray(isp.jpeg(light, self.jpeg_quality, self.jpeg_subsampling))
+        grey_or_rgb = light[..., 0] if light.shape[2:] == (1,) else light
+        return np.asarray(isp.jpeg(grey_or_rgb, self.jpeg_quality, self.jpeg_subsampling))
 
     def _read(self, noise: bool, quantise: bool, light: Image, field: _Field, rng: np.random.Generator) -> Image:
         """Read the sensor out, and subtract its black level."""
