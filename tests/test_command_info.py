@@ -3,34 +3,20 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from calib.commands import main
 from calib.gates import FIGURES
-from psfbank.bank import PsfBank
 
 Run = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    def run(*arguments: str | Path) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["psfbank", "info", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        return (int(ended.value.code or 0), *capsys.readouterr())
-
-    return run
-
-
-@pytest.fixture
-def bank(small_bank: PsfBank, tmp_path: Path) -> Path:
-    small_bank.save(tmp_path / "small.h5")
-    return tmp_path / "small.h5"
+def run(command: Run) -> Run:
+    return partial(command, "info")
 
 
 def test_gates_that_hold_change_nothing(run: Run, bank: Path) -> None:

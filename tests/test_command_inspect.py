@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -13,21 +13,13 @@ import pytest
 from conftest import SAMPLE_CAPTURES
 from inspected import SIZE, board, flat, points, saved, taken
 
-from calib.commands import main
-
 Run = Callable[..., tuple[int, str, str]]
 LEVELS = ("--black-level", "256", "--white-level", "4095", "--cfa", "mono")
 
 
 @pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    def run(*arguments: str | Path) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["psfbank", "inspect", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        return (int(ended.value.code or 0), *capsys.readouterr())
-
-    return run
+def run(command: Run) -> Run:
+    return partial(command, "inspect")
 
 
 @pytest.fixture

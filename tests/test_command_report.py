@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import get_args
@@ -12,7 +11,6 @@ import cv2
 import h5py
 import pytest
 
-from calib.commands import main
 from calib.commands.plot import Kind
 from calib.plots import FIGURES
 from psfbank.bank import PsfBank
@@ -22,14 +20,8 @@ Run = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    def run(*arguments: str | Path) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["psfbank", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        return (int(ended.value.code or 0), *capsys.readouterr())
-
-    return run
+def run(command: Run) -> Run:
+    return command
 
 
 @pytest.fixture

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
-import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +13,6 @@ import cv2
 import numpy as np
 import pytest
 from scipy.special import ndtr
-
-from calib.commands import main
 
 Run = Callable[..., tuple[int, str, str]]
 HEIGHT_PX, WIDTH_PX = 120, 80
@@ -25,14 +23,8 @@ PINNED = {
 
 
 @pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    def run(*arguments: str | Path) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["psfbank", "sfr", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        return (int(ended.value.code or 0), *capsys.readouterr())
-
-    return run
+def run(command: Run) -> Run:
+    return partial(command, "sfr")
 
 
 def light(blur_px: float = 0.7) -> np.ndarray:

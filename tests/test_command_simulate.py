@@ -1,16 +1,15 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
-from calib.commands import main
 from psfbank.bank import PsfBank
 from psfbank.isp import known_cameras
 
@@ -18,20 +17,8 @@ Run = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    def run(*arguments: str | Path) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["psfbank", "simulate", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        return (int(ended.value.code or 0), *capsys.readouterr())
-
-    return run
-
-
-@pytest.fixture
-def bank(small_bank: PsfBank, tmp_path: Path) -> Path:
-    small_bank.save(tmp_path / "small.h5")
-    return tmp_path / "small.h5"
+def run(command: Run) -> Run:
+    return partial(command, "simulate")
 
 
 @pytest.fixture

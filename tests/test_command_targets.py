@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-import sys
 import tomllib
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -14,7 +14,6 @@ import pytest
 
 from calib import noise_target
 from calib.chessboard import detect, detect_charuco
-from calib.commands import main
 from calib.edge.find import find_edges
 from calib.led import find_points
 from calib.manifest import GEOMETRY, Entry, Plan, load_plan
@@ -34,14 +33,8 @@ DISPLAY = ("--size", "960x720", "--pixel-um", "250")
 
 
 @pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    def run(*arguments: str | Path) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["psfbank", "targets", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        return (int(ended.value.code or 0), *capsys.readouterr())
-
-    return run
+def run(command: Run) -> Run:
+    return partial(command, "targets")
 
 
 def look_at(session: Path, kind: str, said: str, blur_px: float = 0.8) -> tuple[Plan, Entry, Capture]:
