@@ -16,8 +16,8 @@ Run = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
-def run(command: Run) -> Run:
-    return partial(command, "compare")
+def run(psfbank_command: Run) -> Run:
+    return partial(psfbank_command, "compare")
 
 
 @pytest.fixture

@@ -17,8 +17,8 @@ Run = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
-def run(command: Run) -> Run:
-    return partial(command, "export")
+def run(psfbank_command: Run) -> Run:
+    return partial(psfbank_command, "export")
 
 
 def test_the_loss_is_printed_and_told(run: Run, bank: Path, tmp_path: Path) -> None:

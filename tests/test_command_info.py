@@ -15,8 +15,8 @@ Run = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
-def run(command: Run) -> Run:
-    return partial(command, "info")
+def run(psfbank_command: Run) -> Run:
+    return partial(psfbank_command, "info")
 
 
 def test_gates_that_hold_change_nothing(run: Run, bank: Path) -> None:

@@ -18,8 +18,8 @@ LEVELS = ("--black-level", "256", "--white-level", "4095", "--cfa", "mono")
 
 
 @pytest.fixture
-def run(command: Run) -> Run:
-    return partial(command, "inspect")
+def run(psfbank_command: Run) -> Run:
+    return partial(psfbank_command, "inspect")
 
 
 @pytest.fixture

@@ -20,8 +20,8 @@ Run = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
-def run(command: Run) -> Run:
-    return command
+def run(psfbank_command: Run) -> Run:
+    return psfbank_command
 
 
 @pytest.fixture

@@ -23,8 +23,8 @@ PINNED = {
 
 
 @pytest.fixture
-def run(command: Run) -> Run:
-    return partial(command, "sfr")
+def run(psfbank_command: Run) -> Run:
+    return partial(psfbank_command, "sfr")
 
 
 def light(blur_px: float = 0.7) -> np.ndarray:

@@ -17,8 +17,8 @@ Run = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
-def run(command: Run) -> Run:
-    return partial(command, "simulate")
+def run(psfbank_command: Run) -> Run:
+    return partial(psfbank_command, "simulate")
 
 
 @pytest.fixture

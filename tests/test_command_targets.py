@@ -33,8 +33,8 @@ DISPLAY = ("--size", "960x720", "--pixel-um", "250")
 
 
 @pytest.fixture
-def run(command: Run) -> Run:
-    return partial(command, "targets")
+def run(psfbank_command: Run) -> Run:
+    return partial(psfbank_command, "targets")
 
 
 def look_at(session: Path, kind: str, said: str, blur_px: float = 0.8) -> tuple[Plan, Entry, Capture]:

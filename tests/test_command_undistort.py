@@ -17,8 +17,8 @@ Run = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
-def run(command: Run) -> Run:
-    return partial(command, "undistort")
+def run(psfbank_command: Run) -> Run:
+    return partial(psfbank_command, "undistort")
 
 
 def ideal() -> np.ndarray:
