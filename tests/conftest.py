@@ -203,7 +203,9 @@ def sample_part(tmp_path: Path) -> Callable[..., Path]:
 
 
 @pytest.fixture
-def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
+def psfbank_command(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., tuple[int, str, str]]:
     """Runs `psfbank` with words; gives its exit code, stdout and stderr."""
 
     def run(*words: str | Path) -> tuple[int, str, str]:
